@@ -1,0 +1,163 @@
+//! The parts list: puts the server together, and is the one place that knows all the parts.
+
+use std::{ops::Deref, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    accounts::{Accounts, FirstKeys},
+    channels::Channels,
+    clock::Clock,
+    config::Config,
+    credentials::MasterKey,
+    dispatcher::Dispatcher,
+    documents::Documents,
+    host_functions::Services,
+    hub::Hub,
+    mailer::Mailer,
+    registry::Registry,
+    runtime::Runtime,
+    store::{self, Store},
+};
+
+/// Everything that handlers use. Cheap to clone.
+#[derive(Clone)]
+pub struct App(Arc<Parts>);
+
+/// The parts of a running server.
+pub struct Parts {
+    /// Settings.
+    pub config: Config,
+    /// The time.
+    pub clock: Arc<Clock>,
+    /// What is kept.
+    pub store: Arc<dyn Store>,
+    /// Tenants, users and their credentials.
+    pub accounts: Accounts,
+    /// Realtime connections.
+    pub hub: Hub,
+    /// Messages to members and functions.
+    pub channels: Channels,
+    /// Documents and their events.
+    pub documents: Documents,
+    /// Outgoing mail.
+    pub mailer: Mailer,
+    /// Compiles and runs functions.
+    pub runtime: Runtime,
+    /// The functions there are.
+    pub registry: Registry,
+    /// Decides what runs when.
+    pub dispatcher: Dispatcher,
+    /// Cancelled when the server is to end.
+    pub shutdown: CancellationToken,
+}
+
+/// A server that has started, and the keys that were made if it was its first time.
+pub struct Started {
+    /// The server.
+    pub app: App,
+    /// To be shown once.
+    pub first_keys: Option<FirstKeys>,
+}
+
+/// So many events may wait to be turned into runs before those who make them wait.
+const EVENTS: usize = 1_024;
+
+/// How often old runs are forgotten.
+const PRUNE: Duration = Duration::from_secs(600);
+
+impl Deref for App {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+impl App {
+    /// Opens the store, starts every part, and takes up the work that waits.
+    pub async fn start(config: Config) -> anyhow::Result<Started> {
+        let data = &config.server.data;
+        std::fs::create_dir_all(data).with_context(|| format!("cannot make the data folder {}", data.display()))?;
+        let clock = Arc::new(Clock::default());
+        let store = store::open(&config.database_url()).await?;
+        let accounts = Accounts::open(
+            store.clone(),
+            clock.clone(),
+            MasterKey::open(data)?,
+            config.accounts.clone(),
+            config.server.dev,
+        )
+        .await?;
+        let first_keys = accounts.bootstrap().await?;
+
+        let (events, incoming) = mpsc::channel(EVENTS);
+        let hub = Hub::new(&config.realtime);
+        let channels = Channels::new(hub.clone(), events);
+        let documents = Documents::new(store.clone(), channels.clone());
+        let mailer = Mailer::new(&config.mail, config.server.dev, store.clone(), clock.clone())?;
+        let limits = Arc::new(config.limits.clone());
+        let runtime = Runtime::new(&config.runtime, limits, data, clock.clone()).await?;
+        let registry = Registry::load(store.clone(), runtime.clone()).await?;
+        let services = Services {
+            documents: documents.clone(),
+            channels: channels.clone(),
+            mailer: mailer.clone(),
+            clock: clock.clone(),
+        };
+        let dispatcher = Dispatcher::new(
+            &config.runtime,
+            registry.clone(),
+            runtime.clone(),
+            services,
+            store.clone(),
+            clock.clone(),
+        );
+        let shutdown = CancellationToken::new();
+        let app = Self(Arc::new(Parts {
+            config,
+            clock,
+            store,
+            accounts,
+            hub,
+            channels,
+            documents,
+            mailer,
+            runtime,
+            registry,
+            dispatcher,
+            shutdown,
+        }));
+
+        tokio::spawn(app.dispatcher.clone().serve(incoming));
+        tokio::spawn(prune(app.clone()));
+        app.mailer.start(app.shutdown.clone());
+        crate::trigger::realtime::start(app.clone());
+        Ok(Started { app, first_keys })
+    }
+
+    /// Waits for the work in flight, then closes the store.
+    pub async fn stop(&self) {
+        self.dispatcher.idle().await;
+        self.store.close().await;
+    }
+}
+
+/// Forgets runs over their age and number, now and then.
+async fn prune(app: App) {
+    let mut ticks = tokio::time::interval(PRUNE);
+    loop {
+        tokio::select! {
+            () = app.shutdown.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let before = app.clock.now() - chrono::Duration::days(i64::from(app.config.runs.days));
+        match app.store.prune_runs(before, app.config.runs.keep).await {
+            Ok(0) => {}
+            Ok(runs) => tracing::debug!(runs, "forgot old runs"),
+            Err(error) => tracing::warn!(%error, "old runs could not be forgotten"),
+        }
+    }
+}

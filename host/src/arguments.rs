@@ -1,0 +1,96 @@
+//! What `handle` receives: the reference's section 4.3, for both generations of functions.
+
+use serde_json::{Value, json};
+
+use crate::{
+    event::{EventKind, WebRequest},
+    message::Message,
+    registry::Matched,
+};
+
+/// The arguments as JSON texts.
+///
+/// `parameters` is `handle.length`. For a message, two or more parameters receive `(channel, type, data)`, one receives the
+/// message; none receives the message when the trigger was the message's type, else the three.
+pub fn of(event: &EventKind, parameters: u32, matched: Matched) -> Vec<String> {
+    match event {
+        EventKind::Web(request) => web(request),
+        EventKind::Message(message) => match (parameters, matched) {
+            (1, _) | (0, Matched::Type) => vec![whole(message)],
+            _ => three(message),
+        },
+    }
+}
+
+/// `(body, query, headers)`; the body is missing when the request had none.
+fn web(request: &WebRequest) -> Vec<String> {
+    let object = |map: &serde_json::Map<String, Value>| serde_json::to_string(map).unwrap_or_else(|_| "{}".into());
+    let mut args: Vec<String> = request.body.iter().map(Value::to_string).collect();
+    args.extend([object(&request.query), object(&request.headers)]);
+    args
+}
+
+fn whole(message: &Message) -> String {
+    let Message { sid, kind, data, channel, .. } = message;
+    json!({ "sid": sid, "type": kind, "data": data, "channel": channel, "token": "" }).to_string()
+}
+
+/// Data that is not JSON is passed as the string it is: a function is never kept from running.
+fn three(message: &Message) -> Vec<String> {
+    let text = |text: &str| Value::from(text).to_string();
+    let data = match serde_json::from_str::<Value>(&message.data) {
+        Ok(_) => message.data.clone(),
+        Err(_) => text(&message.data),
+    };
+    vec![text(&message.channel), text(&message.kind), data]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(data: &str) -> EventKind {
+        EventKind::Message(Message {
+            sid: "s".into(),
+            kind: "chan_out".into(),
+            data: data.into(),
+            channel: "lobby".into(),
+            token: "secret".into(),
+        })
+    }
+
+    const WHOLE: &str = r#"{"sid":"s","type":"chan_out","data":"{\"a\":1}","channel":"lobby","token":""}"#;
+
+    #[test]
+    fn one_parameter_receives_the_message_without_its_token() {
+        assert_eq!(of(&message(r#"{"a":1}"#), 1, Matched::Channel), [WHOLE]);
+    }
+
+    #[test]
+    fn two_and_more_parameters_receive_channel_type_and_data() {
+        let three = [r#""lobby""#, r#""chan_out""#, r#"{"a":1}"#];
+
+        assert_eq!(of(&message(r#"{"a":1}"#), 2, Matched::Type), three);
+        assert_eq!(of(&message(r#"{"a":1}"#), 3, Matched::Channel), three);
+    }
+
+    #[test]
+    fn without_parameters_the_trigger_decides() {
+        assert_eq!(of(&message(r#"{"a":1}"#), 0, Matched::Type), [WHOLE]);
+        assert_eq!(of(&message(r#"{"a":1}"#), 0, Matched::Channel).len(), 3);
+    }
+
+    #[test]
+    fn data_that_is_not_json_is_a_string() {
+        assert_eq!(of(&message("hello"), 3, Matched::Channel)[2], r#""hello""#);
+        assert_eq!(of(&message(""), 3, Matched::Channel)[2], r#""""#);
+    }
+
+    #[test]
+    fn a_request_without_a_body_has_two_arguments() {
+        let with = WebRequest { body: Some(Value::Null), ..WebRequest::default() };
+
+        assert_eq!(of(&EventKind::Web(WebRequest::default()), 3, Matched::Type), ["{}", "{}"]);
+        assert_eq!(of(&EventKind::Web(with), 3, Matched::Type), ["null", "{}", "{}"]);
+    }
+}

@@ -1,0 +1,226 @@
+//! Which functions there are, and which of them wait for a message.
+//!
+//! Kept in memory beside the store, so that an event costs no query; a change swaps one entry, so that every call sees
+//! either the old version or the new one.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use crate::{
+    function::{self, Function, WEB_TRIGGER},
+    message::{MAX_NAME, Message},
+    runtime::{Runtime, compile::UploadError},
+    store::{NewVersion, Store, StoreError},
+};
+
+/// Why a function could not be changed.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// The name cannot be used, and why.
+    #[error("{0}")]
+    Name(String),
+    /// The trigger cannot be used, and why.
+    #[error("{0}")]
+    Trigger(String),
+    /// No function has that name or id.
+    #[error("function `{0}` not found")]
+    Unknown(String),
+    /// The function has no such version.
+    #[error("function `{name}` has no version {version}: it has {have}")]
+    UnknownVersion {
+        /// The function.
+        name: String,
+        /// What was asked for.
+        version: i64,
+        /// What there is, in words.
+        have: String,
+    },
+    /// The code was refused.
+    #[error(transparent)]
+    Upload(#[from] UploadError),
+    /// The store refused or failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A function after a change, and what its top level logged while it was evaluated.
+#[derive(Debug)]
+pub struct Deployed {
+    /// The function as it is now.
+    pub function: Arc<Function>,
+    /// Log of the top level.
+    pub log: Vec<String>,
+}
+
+/// How a function's trigger fits a message; it decides what a `handle` without parameters receives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Matched {
+    /// The trigger is the message's channel.
+    Channel,
+    /// The trigger is the message's type.
+    Type,
+}
+
+/// The functions of all tenants. Cheap to clone.
+#[derive(Clone)]
+pub struct Registry(Arc<Inner>);
+
+struct Inner {
+    store: Arc<dyn Store>,
+    runtime: Runtime,
+    functions: RwLock<HashMap<String, Tenant>>,
+    /// One change at a time, so that what is in memory is what was stored last.
+    changing: tokio::sync::Mutex<()>,
+}
+
+/// Functions of one tenant by name.
+type Tenant = HashMap<String, Arc<Function>>;
+
+type Result<T> = std::result::Result<T, RegistryError>;
+
+impl Registry {
+    /// Loads all functions of the store.
+    pub async fn load(store: Arc<dyn Store>, runtime: Runtime) -> std::result::Result<Self, StoreError> {
+        let mut functions: HashMap<String, Tenant> = HashMap::new();
+        for function in store.all_functions().await? {
+            functions.entry(function.tenant.clone()).or_default().insert(function.name.clone(), Arc::new(function));
+        }
+        let changing = tokio::sync::Mutex::new(());
+        Ok(Self(Arc::new(Inner { store, runtime, functions: RwLock::new(functions), changing })))
+    }
+
+    /// A function by name.
+    pub fn get(&self, tenant: &str, name: &str) -> Option<Arc<Function>> {
+        let functions = self.0.functions.read().unwrap_or_else(PoisonError::into_inner);
+        functions.get(tenant)?.get(name).cloned()
+    }
+
+    /// Functions that wait for a message, in the order of their names.
+    pub fn listening(&self, tenant: &str, message: &Message) -> Vec<(Arc<Function>, Matched)> {
+        let functions = self.0.functions.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(tenant) = functions.get(tenant) else { return Vec::new() };
+        let mut listening: Vec<_> = tenant
+            .values()
+            .filter_map(|function| Some((function.clone(), matched(&function.trigger, message)?)))
+            .collect();
+        listening.sort_by(|(one, _), (two, _)| one.name.cmp(&two.name));
+        listening
+    }
+
+    /// Adds a function. It runs from the moment this returns.
+    pub async fn add(&self, tenant: &str, name: &str, trigger: &str, source: &str) -> Result<Deployed> {
+        if let Some(error) = function::name_error(name) {
+            return Err(RegistryError::Name(error));
+        }
+        check_trigger(trigger)?;
+        if self.get(tenant, name).is_some() {
+            return Err(StoreError::NameTaken(name.into()).into());
+        }
+        let (version, log) = self.upload(name, source).await?;
+        let _changing = self.0.changing.lock().await;
+        let function = self.0.store.add_function(tenant, name, trigger, version).await?;
+        Ok(Deployed { function: self.set(function), log })
+    }
+
+    /// Adds the next version of a function; without `trigger` it keeps its own.
+    pub async fn update(&self, tenant: &str, name: &str, trigger: Option<&str>, source: &str) -> Result<Deployed> {
+        let unknown = || RegistryError::Unknown(name.into());
+        let current = self.get(tenant, name).ok_or_else(unknown)?;
+        let trigger = trigger.filter(|trigger| !trigger.is_empty()).unwrap_or(&current.trigger);
+        check_trigger(trigger)?;
+        let (version, log) = self.upload(name, source).await?;
+        let _changing = self.0.changing.lock().await;
+        let function = self.0.store.add_version(tenant, &current.id, trigger, version).await?.ok_or_else(unknown)?;
+        Ok(Deployed { function: self.set(function), log })
+    }
+
+    /// Makes an earlier version current: the given one, or the one before the current.
+    pub async fn rollback(&self, tenant: &str, name: &str, number: Option<i64>) -> Result<Arc<Function>> {
+        let unknown = || RegistryError::Unknown(name.into());
+        let _changing = self.0.changing.lock().await;
+        let current = self.get(tenant, name).ok_or_else(unknown)?;
+        let number = number.unwrap_or(current.version.number - 1);
+        match self.0.store.set_version(tenant, &current.id, number).await? {
+            Some(function) => Ok(self.set(function)),
+            None => {
+                let newest = self.0.store.versions(tenant, &current.id, 1).await?;
+                let newest = newest.first().map_or(current.version.number, |version| version.number);
+                let have = if newest == 1 { "only version 1".into() } else { format!("versions 1 to {newest}") };
+                Err(RegistryError::UnknownVersion { name: name.into(), version: number, have })
+            }
+        }
+    }
+
+    /// Removes a function with its versions and history; whether there was one. Runs in flight end normally.
+    pub async fn delete(&self, tenant: &str, name: &str) -> Result<bool> {
+        let _changing = self.0.changing.lock().await;
+        let deleted = self.0.store.delete_function(tenant, name).await?;
+        let mut functions = self.0.functions.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tenant) = functions.get_mut(tenant) {
+            tenant.remove(name);
+        }
+        Ok(deleted)
+    }
+
+    async fn upload(&self, name: &str, source: &str) -> Result<(NewVersion, Vec<String>)> {
+        let uploaded = self.0.runtime.upload(name, source).await?;
+        let version =
+            NewVersion { source: source.to_owned(), hash: uploaded.hash, parameters: uploaded.parameters };
+        Ok((version, uploaded.log))
+    }
+
+    fn set(&self, function: Function) -> Arc<Function> {
+        let function = Arc::new(function);
+        let mut functions = self.0.functions.write().unwrap_or_else(PoisonError::into_inner);
+        functions.entry(function.tenant.clone()).or_default().insert(function.name.clone(), function.clone());
+        function
+    }
+}
+
+/// A trigger is compared with the channel and with the type, so that functions of both generations run (reference, 0.2).
+fn matched(trigger: &str, message: &Message) -> Option<Matched> {
+    if trigger == WEB_TRIGGER {
+        None
+    } else if trigger == message.channel {
+        Some(Matched::Channel)
+    } else {
+        (trigger == message.kind).then_some(Matched::Type)
+    }
+}
+
+fn check_trigger(trigger: &str) -> Result<()> {
+    let error = if trigger.is_empty() {
+        "the function has no trigger: give `web`, a channel, or a type such as `chan_out` or `db_created`".into()
+    } else if trigger.len() > MAX_NAME {
+        format!("a trigger has at most {MAX_NAME} bytes; this one has {}", trigger.len())
+    } else if trigger.starts_with("before:") {
+        "triggers that start with `before:` are reserved; choose another".into()
+    } else {
+        return Ok(());
+    };
+    Err(RegistryError::Trigger(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(channel: &str, kind: &str) -> Message {
+        Message { channel: channel.into(), kind: kind.into(), ..Message::default() }
+    }
+
+    #[test]
+    fn a_trigger_fits_the_channel_or_the_type() {
+        assert_eq!(matched("lobby", &message("lobby", "chan_out")), Some(Matched::Channel));
+        assert_eq!(matched("chan_out", &message("lobby", "chan_out")), Some(Matched::Type));
+        assert_eq!(matched("db-tasks", &message("db-tasks", "db_created")), Some(Matched::Channel));
+        assert_eq!(matched("other", &message("lobby", "chan_out")), None);
+    }
+
+    #[test]
+    fn a_web_function_never_listens() {
+        assert_eq!(matched("web", &message("web", "web")), None);
+    }
+}

@@ -1,0 +1,82 @@
+//! What is recorded of one run of a function.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+/// How a run ended. The names are those of the history and of error messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// `handle` returned.
+    Ok,
+    /// `handle` threw, or returned what cannot be JSON.
+    Error,
+    /// It executed more instructions than its fuel allows.
+    Fuel,
+    /// It took longer than its wall clock allows.
+    Timeout,
+    /// It needed more memory than it may have.
+    Memory,
+    /// It called itself too deeply.
+    Stack,
+    /// It used up another limit of the run (host calls, result size).
+    Quota,
+    /// It was not started, because the chain of causes behind it is too deep.
+    Chain,
+}
+
+impl Outcome {
+    /// The word in the history and the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Error => "error",
+            Self::Fuel => "fuel",
+            Self::Timeout => "timeout",
+            Self::Memory => "memory",
+            Self::Stack => "stack",
+            Self::Quota => "quota",
+            Self::Chain => "chain",
+        }
+    }
+
+    /// Reads what [`Self::as_str`] wrote.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Ok, Self::Error, Self::Fuel, Self::Timeout, Self::Memory, Self::Stack, Self::Quota, Self::Chain]
+            .into_iter()
+            .find(|outcome| outcome.as_str() == text)
+    }
+}
+
+/// One run, as it is kept and shown.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    /// Also in the header `X-Run-Id` of the answer.
+    pub id: String,
+    /// Public key of the tenant.
+    pub tenant: String,
+    /// Id of the function.
+    pub function: String,
+    /// Version that ran.
+    pub version: i64,
+    /// What the function was called for: `web`, or the channel or type that matched.
+    pub trigger: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Text of what was thrown, or which limit was hit and how to raise it; at most 4 KiB.
+    pub error: Option<String>,
+    /// When it started.
+    pub started: DateTime<Utc>,
+    /// When it ended.
+    pub completed: DateTime<Utc>,
+    /// Microseconds of wall clock.
+    pub duration_us: i64,
+    /// Fuel used, by the guest and by host calls.
+    pub fuel: i64,
+    /// Bytes of all memories and tables at their largest.
+    pub peak_memory: i64,
+    /// Shared by all runs of one chain of causes.
+    pub trace_id: String,
+    /// Log lines in order.
+    pub log: Vec<String>,
+}

@@ -1,0 +1,239 @@
+//! What is kept, in words of the domain. How it is kept is said by each store in its own SQL.
+//!
+//! "Not there" is `None` (or 0), not an error. Document verbs take the identity they are done for and apply the permissions
+//! of the collection's name themselves, in the query, so that no caller can forget them.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
+
+use crate::{
+    document::{Document, Page, PageRequest},
+    filter::Filter,
+    function::{Function, Version},
+    identity::Identity,
+    mail::{Mail, QueuedMail},
+    run::Run,
+    user::{Tenant, User},
+};
+
+pub mod sqlite;
+
+/// Opens the store that a URL names (`sqlite:path` or a path), and brings its tables up to date.
+pub async fn open(url: &str) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(Arc::new(sqlite::Sqlite::open(url).await?))
+}
+
+/// Why the store refused or failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A user of the tenant has that address.
+    #[error("the e-mail address is already in use")]
+    EmailTaken,
+    /// A tenant has that public key.
+    #[error("the public key is already in use")]
+    TenantTaken,
+    /// A function of the tenant has that name.
+    #[error("a function named `{0}` exists already: update it, or choose another name")]
+    NameTaken(String),
+    /// The identity may read the document but not change it.
+    #[error("not authorized")]
+    Forbidden,
+    /// What was asked for cannot be done, and why.
+    #[error("{0}")]
+    Invalid(String),
+    /// The document would be larger or deeper than allowed, and by how much.
+    #[error("{0}")]
+    TooLarge(String),
+    /// The database file cannot be used: text for the operator.
+    #[error("{0}")]
+    Unusable(String),
+    /// The disk is full.
+    #[error("the server's disk is full: nothing was stored")]
+    Full,
+    /// Everything else; the cause is logged, never sent.
+    #[error("the database failed")]
+    Database(#[from] sqlx::Error),
+}
+
+/// What came of an update of one document.
+#[derive(Debug)]
+pub enum Updated {
+    /// The document after the update.
+    Done(Document),
+    /// There is none that the identity may read.
+    Missing,
+    /// It may be read but not written.
+    Forbidden,
+}
+
+/// A tenant that is to be created, with its first user.
+#[derive(Debug)]
+pub struct NewTenant {
+    /// The tenant.
+    pub tenant: Tenant,
+    /// Its root user (role 100) in an account of its own.
+    pub root: User,
+}
+
+/// A function, or its next version, that is to be stored.
+#[derive(Debug)]
+pub struct NewVersion {
+    /// JavaScript source.
+    pub source: String,
+    /// See [`Version::hash`].
+    pub hash: String,
+    /// `handle.length`.
+    pub parameters: u32,
+}
+
+/// Everything Thimble keeps.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Whether the database answers.
+    async fn ping(&self) -> Result<(), StoreError>;
+
+    /// Ends all connections after their last statement; for shutdown.
+    async fn close(&self);
+
+    /// A setting of the server itself (the hash of the operator token, for instance).
+    async fn setting(&self, key: &str) -> Result<Option<String>, StoreError>;
+    /// Sets one.
+    async fn set_setting(&self, key: &str, value: &str) -> Result<(), StoreError>;
+
+    /// Creates a tenant and its root user. [`StoreError::TenantTaken`] when the key exists.
+    async fn add_tenant(&self, new: NewTenant) -> Result<(), StoreError>;
+    /// The tenant with that public key.
+    async fn tenant(&self, id: &str) -> Result<Option<Tenant>, StoreError>;
+    /// All tenants, oldest first.
+    async fn tenants(&self) -> Result<Vec<Tenant>, StoreError>;
+
+    /// Adds a user. [`StoreError::EmailTaken`] when the tenant has one with that address.
+    async fn add_user(&self, user: &User) -> Result<(), StoreError>;
+    /// A user by id.
+    async fn user(&self, tenant: &str, id: &str) -> Result<Option<User>, StoreError>;
+    /// A user by (lower-case) address.
+    async fn user_by_email(&self, tenant: &str, email: &str) -> Result<Option<User>, StoreError>;
+    /// The oldest user of role 100.
+    async fn root_user(&self, tenant: &str) -> Result<Option<User>, StoreError>;
+    /// Users of an account, oldest first.
+    async fn account_users(&self, tenant: &str, account: &str) -> Result<Vec<User>, StoreError>;
+    /// Replaces password hash, session epoch, root token hash and role of the user with `user.id`; whether there was one.
+    async fn update_user(&self, user: &User) -> Result<bool, StoreError>;
+    /// Removes a user; whether there was one.
+    async fn delete_user(&self, tenant: &str, id: &str) -> Result<bool, StoreError>;
+
+    /// Creates documents that belong to `who`, all or none; `id` and `accountId` in the contents are overwritten.
+    async fn create_documents(
+        &self,
+        who: &Identity,
+        collection: &str,
+        contents: Vec<Map<String, Value>>,
+    ) -> Result<Vec<Document>, StoreError>;
+    /// A document that `who` may read.
+    async fn document(&self, who: &Identity, collection: &str, id: &str) -> Result<Option<Document>, StoreError>;
+    /// Those of the documents that exist and `who` may read, in the order of `ids`.
+    async fn documents(&self, who: &Identity, collection: &str, ids: &[String]) -> Result<Vec<Document>, StoreError>;
+    /// One page of the documents that match and `who` may read.
+    async fn list(
+        &self,
+        who: &Identity,
+        collection: &str,
+        filter: &Filter,
+        page: &PageRequest,
+    ) -> Result<Page, StoreError>;
+    /// How many documents match and may be read.
+    async fn count(&self, who: &Identity, collection: &str, filter: &Filter) -> Result<i64, StoreError>;
+    /// Merges `changes` into the top level of a document; `id` and `accountId` stay.
+    async fn update_document(
+        &self,
+        who: &Identity,
+        collection: &str,
+        id: &str,
+        changes: Map<String, Value>,
+    ) -> Result<Updated, StoreError>;
+    /// The same for all documents that match and `who` may write, in one transaction; returns them as they are then.
+    async fn update_documents(
+        &self,
+        who: &Identity,
+        collection: &str,
+        filter: &Filter,
+        changes: Map<String, Value>,
+    ) -> Result<Vec<Document>, StoreError>;
+    /// Adds `by` to a top-level number, a missing one counting as 0. [`StoreError::Invalid`] when it is not a number.
+    async fn increment(
+        &self,
+        who: &Identity,
+        collection: &str,
+        id: &str,
+        field: &str,
+        by: i64,
+    ) -> Result<Updated, StoreError>;
+    /// Deletes a document that `who` may write; returns it as it was.
+    async fn delete_document(
+        &self,
+        who: &Identity,
+        collection: &str,
+        id: &str,
+    ) -> Result<Option<Document>, StoreError>;
+    /// Deletes all documents that match and `who` may write; returns them as they were.
+    async fn delete_documents(
+        &self,
+        who: &Identity,
+        collection: &str,
+        filter: &Filter,
+    ) -> Result<Vec<Document>, StoreError>;
+    /// Names of the tenant's collections that hold a document, in alphabetical order.
+    async fn collections(&self, tenant: &str) -> Result<Vec<String>, StoreError>;
+
+    /// Adds a function with version 1. [`StoreError::NameTaken`] when the tenant has one of that name.
+    async fn add_function(
+        &self,
+        tenant: &str,
+        name: &str,
+        trigger: &str,
+        version: NewVersion,
+    ) -> Result<Function, StoreError>;
+    /// Adds the next version and makes it (and `trigger`) current; `None` when the function is gone.
+    async fn add_version(
+        &self,
+        tenant: &str,
+        function: &str,
+        trigger: &str,
+        version: NewVersion,
+    ) -> Result<Option<Function>, StoreError>;
+    /// Makes an earlier version current again; `None` when function or version do not exist.
+    async fn set_version(&self, tenant: &str, function: &str, number: i64) -> Result<Option<Function>, StoreError>;
+    /// A function by name.
+    async fn function(&self, tenant: &str, name: &str) -> Result<Option<Function>, StoreError>;
+    /// A function by id.
+    async fn function_by_id(&self, tenant: &str, id: &str) -> Result<Option<Function>, StoreError>;
+    /// The tenant's functions, the one that was uploaded last first.
+    async fn functions(&self, tenant: &str) -> Result<Vec<Function>, StoreError>;
+    /// The functions of all tenants; for start-up.
+    async fn all_functions(&self) -> Result<Vec<Function>, StoreError>;
+    /// The versions of a function, newest first, without their sources when there are many: at most `limit`.
+    async fn versions(&self, tenant: &str, function: &str, limit: u32) -> Result<Vec<Version>, StoreError>;
+    /// Removes a function with its versions and runs; whether there was one.
+    async fn delete_function(&self, tenant: &str, name: &str) -> Result<bool, StoreError>;
+
+    /// Records a run (dropped when its function is gone) and sets the function's `last_run`.
+    async fn record_run(&self, run: &Run) -> Result<(), StoreError>;
+    /// The last `limit` runs of a function, oldest first.
+    async fn runs(&self, tenant: &str, function: &str, limit: u32) -> Result<Vec<Run>, StoreError>;
+    /// Forgets runs older than `before` and all but the newest `keep` of each function; how many.
+    async fn prune_runs(&self, before: DateTime<Utc>, keep: u32) -> Result<u64, StoreError>;
+
+    /// Queues a mail.
+    async fn queue_mail(&self, mail: &Mail) -> Result<(), StoreError>;
+    /// Unsent mails whose next attempt is due, oldest first.
+    async fn due_mails(&self, now: DateTime<Utc>, limit: u32) -> Result<Vec<QueuedMail>, StoreError>;
+    /// Notes that a mail was handed over.
+    async fn mail_sent(&self, id: &str, at: DateTime<Utc>) -> Result<(), StoreError>;
+    /// Notes a failed attempt; without `retry_at` it is given up.
+    async fn mail_failed(&self, id: &str, error: &str, retry_at: Option<DateTime<Utc>>) -> Result<(), StoreError>;
+    /// The tenant's newest mails, newest first.
+    async fn mails(&self, tenant: &str, limit: u32) -> Result<Vec<QueuedMail>, StoreError>;
+}
