@@ -1,0 +1,28 @@
+//! `channels`: messages from a run, as the identity it runs with.
+
+use wasmtime::Result;
+
+use super::{Invocation, world::thimble::functions::channels::Host, world::thimble::functions::types::Error};
+use crate::message::Message;
+
+impl Host for Invocation {
+    async fn publish(
+        &mut self,
+        channel: String,
+        kind: String,
+        data: String,
+    ) -> Result<std::result::Result<(), Error>> {
+        self.charge(channel.len() + kind.len() + data.len())?;
+        self.used.messages += 1;
+        if self.used.messages > self.limits.messages {
+            return Err(self.quota("messages", self.limits.messages, "messages"));
+        }
+        let message = Message { sid: self.call.function.clone(), kind, data, channel, token: String::new() };
+        let sent = self.services.channels.publish(&self.call.identity, message, self.call.cause.next()).await;
+        Ok(sent.map_err(Error::from))
+    }
+
+    async fn send(&mut self, channel: String, kind: String, data: String) -> Result<std::result::Result<(), Error>> {
+        self.publish(channel, kind, data).await
+    }
+}

@@ -1,0 +1,134 @@
+//! `documents`: what a function keeps between calls.
+//!
+//! Every call works on the tenant and with the identity that the run has. A guest names neither, so it cannot name someone
+//! else's.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use wasmtime::Result;
+
+use super::{Invocation, refuse, world::thimble::functions::documents::Host, world::thimble::functions::types::Error};
+use crate::{
+    document::{self, MAX_PAGE_SIZE, PageRequest},
+    documents::page_text,
+    filter::Filter,
+};
+
+type Answer<T> = Result<std::result::Result<T, Error>>;
+
+impl Host for Invocation {
+    async fn create(&mut self, collection: String, document: String) -> Answer<String> {
+        self.charge(document.len())?;
+        Ok(self.create_document(&collection, &document).await)
+    }
+
+    async fn get(&mut self, collection: String, id: String) -> Answer<String> {
+        self.charge(0)?;
+        let found = self.services.documents.get(&self.call.identity, &collection, &id).await;
+        self.answer(found.map(|document| text(&document.content)))
+    }
+
+    async fn list(&mut self, collection: String, options: String) -> Answer<String> {
+        self.charge(options.len())?;
+        let page = self.page(&collection, None, &options).await;
+        self.answer(page)
+    }
+
+    async fn query(&mut self, collection: String, clauses: String, options: String) -> Answer<String> {
+        self.charge(clauses.len() + options.len())?;
+        let page = self.page(&collection, Some(&clauses), &options).await;
+        self.answer(page)
+    }
+
+    async fn update(&mut self, collection: String, id: String, changes: String) -> Answer<String> {
+        self.charge(changes.len())?;
+        Ok(self.update_document(&collection, &id, &changes).await)
+    }
+
+    async fn delete(&mut self, collection: String, id: String) -> Answer<u32> {
+        self.charge(0)?;
+        let who = &self.call.identity;
+        let deleted = self.services.documents.delete(who, &collection, &id, self.call.cause.next()).await;
+        Ok(deleted.map(u32::from).map_err(Error::from))
+    }
+}
+
+impl Invocation {
+    async fn create_document(&self, collection: &str, text: &str) -> std::result::Result<String, Error> {
+        let content = document::parse(text.as_bytes())?;
+        let (who, cause) = (&self.call.identity, self.call.cause.next());
+        let created = self.services.documents.create(who, collection, content, cause).await?;
+        Ok(self::text(&created.content))
+    }
+
+    async fn update_document(&self, collection: &str, id: &str, text: &str) -> std::result::Result<String, Error> {
+        let changes = document::parse(text.as_bytes())?;
+        let (who, cause) = (&self.call.identity, self.call.cause.next());
+        let updated = self.services.documents.update(who, collection, id, changes, cause).await?;
+        Ok(self::text(&updated.content))
+    }
+
+    async fn page(
+        &self,
+        collection: &str,
+        clauses: Option<&str>,
+        options: &str,
+    ) -> std::result::Result<String, Error> {
+        let request = page_request(options)?;
+        let filter = match clauses {
+            None => Filter::all(),
+            Some(clauses) => Filter::parse(&json(clauses, "the clauses")?)?,
+        };
+        let page = self.services.documents.list(&self.call.identity, collection, &filter, &request).await?;
+        Ok(page_text(&page))
+    }
+
+    /// Charges for what goes back to the guest.
+    fn answer<E: Into<Error>>(&mut self, answer: std::result::Result<String, E>) -> Answer<String> {
+        if let Ok(text) = &answer {
+            self.charge_fuel(text.len())?;
+        }
+        Ok(answer.map_err(Into::into))
+    }
+}
+
+/// The options of `list` and `query`, as their documentation names them; unknown ones are ignored.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Options {
+    page: Option<f64>,
+    size: Option<f64>,
+    sort_by: Option<String>,
+    sort_descending: bool,
+}
+
+fn page_request(options: &str) -> std::result::Result<PageRequest, Error> {
+    let options: Options = match json(options, "the options")? {
+        Value::Null => Options::default(),
+        options => serde_json::from_value(options)
+            .map_err(|error| refuse("invalid", format!("the options cannot be used: {error}")))?,
+    };
+    let default = PageRequest::default();
+    // What is not a sensible number is the default, as over HTTP.
+    let whole = |number: Option<f64>, default: u32| match number {
+        Some(number) if number >= 1.0 => number.min(f64::from(u32::MAX)) as u32,
+        _ => default,
+    };
+    Ok(PageRequest {
+        page: whole(options.page, default.page),
+        size: whole(options.size, default.size).min(MAX_PAGE_SIZE),
+        sort: options.sort_by.filter(|field| !field.is_empty()),
+        descending: options.sort_descending,
+    })
+}
+
+fn json(text: &str, what: &str) -> std::result::Result<Value, Error> {
+    if text.is_empty() {
+        return Ok(Value::Null);
+    }
+    serde_json::from_str(text).map_err(|error| refuse("invalid", format!("{what} are not JSON: {error}")))
+}
+
+fn text(content: &Map<String, Value>) -> String {
+    serde_json::to_string(content).unwrap_or_default()
+}

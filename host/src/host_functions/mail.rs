@@ -1,0 +1,22 @@
+//! `mail`: mail from a run.
+
+use wasmtime::Result;
+
+use super::{Invocation, refuse, world::thimble::functions::mail::Host, world::thimble::functions::types::Error};
+use crate::mail::MailMessage;
+
+impl Host for Invocation {
+    async fn email(&mut self, message: String) -> Result<std::result::Result<(), Error>> {
+        self.charge(message.len())?;
+        self.used.mails += 1;
+        if self.used.mails > self.limits.mails {
+            return Err(self.quota("mails", self.limits.mails, "mails"));
+        }
+        let message: MailMessage = match serde_json::from_str(&message) {
+            Ok(message) => message,
+            Err(error) => return Ok(Err(refuse("invalid", format!("the mail cannot be used: {error}")))),
+        };
+        let queued = self.services.mailer.queue(&self.call.identity.tenant, Some(&self.call.run), message).await;
+        Ok(queued.map_err(Error::from))
+    }
+}

@@ -1,0 +1,162 @@
+//! The files of uploaded functions: source, component and native code, by hash, in the data folder's `store/`.
+//!
+//! Native code is executed as it is, so a file that somebody else wrote would be arbitrary code: each carries a keyed hash
+//! whose key never leaves this node, and one that does not match is compiled anew.
+
+use std::{
+    fs, io,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+
+/// The folder with the files.
+#[derive(Debug)]
+pub struct Artifacts {
+    folder: PathBuf,
+    key: [u8; 32],
+}
+
+/// What is kept of a function, each in a folder of its own.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// The uploaded text.
+    Source,
+    /// The component made from it.
+    Component,
+    /// The component's native code, behind its keyed hash.
+    Native,
+}
+
+impl Kind {
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Source => "source",
+            Self::Component => "component",
+            Self::Native => "native",
+        }
+    }
+}
+
+const TAG: usize = 32;
+
+impl Artifacts {
+    /// Opens `store/` in the data folder; makes it and its key on first use.
+    pub fn open(data: &Path) -> Result<Self> {
+        let folder = data.join("store");
+        for kind in [Kind::Source, Kind::Component, Kind::Native] {
+            let path = folder.join(kind.folder());
+            fs::create_dir_all(&path).with_context(|| format!("cannot make the folder {}", path.display()))?;
+        }
+        let key = key(&folder.join("node.key"))?;
+        Ok(Self { folder, key })
+    }
+
+    /// A file's content; `None` when there is none, or when it is native code that this node did not write.
+    pub fn read(&self, kind: Kind, name: &str) -> Option<Vec<u8>> {
+        let mut bytes = fs::read(self.path(kind, name)).ok()?;
+        if !matches!(kind, Kind::Native) {
+            return Some(bytes);
+        }
+        let code = bytes.split_off(TAG.min(bytes.len()));
+        if self.mac(name, &code).verify_slice(&bytes).is_err() {
+            tracing::warn!(file = name, "native code in the data folder was changed or is another node's: compiling anew");
+            return None;
+        }
+        Some(code)
+    }
+
+    /// Writes a file whole or not at all.
+    pub fn write(&self, kind: Kind, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let path = self.path(kind, name);
+        let folder = path.parent().unwrap_or(&self.folder);
+        let unique = uuid::Uuid::new_v4().simple().to_string();
+        let temporary = folder.join(format!(".{unique}"));
+        let written = (|| {
+            let mut file = fs::File::create(&temporary)?;
+            if matches!(kind, Kind::Native) {
+                file.write_all(&self.mac(name, bytes).finalize().into_bytes())?;
+            }
+            file.write_all(bytes)?;
+            fs::rename(&temporary, &path)
+        })();
+        if written.is_err() {
+            let _ = fs::remove_file(&temporary);
+        }
+        written
+    }
+
+    fn path(&self, kind: Kind, name: &str) -> PathBuf {
+        self.folder.join(kind.folder()).join(name)
+    }
+
+    /// The name is part of what is hashed: one function's code cannot be put in another's place.
+    fn mac(&self, name: &str, bytes: &[u8]) -> Hmac<Sha256> {
+        #[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.key).expect("a key of any length");
+        mac.update(&(name.len() as u64).to_le_bytes());
+        mac.update(name.as_bytes());
+        mac.update(bytes);
+        mac
+    }
+}
+
+/// Reads this node's key, or makes one that only the server's user can read.
+fn key(path: &Path) -> Result<[u8; 32]> {
+    match fs::read(path) {
+        Ok(bytes) => bytes
+            .try_into()
+            .ok()
+            .with_context(|| format!("{} is not a key of 32 bytes: remove it, and code is compiled anew", path.display())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let key: [u8; 32] = rand::random();
+            let mut options = fs::OpenOptions::new();
+            options.write(true).create_new(true);
+            #[cfg(unix)]
+            std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+            let mut file = options.open(path).with_context(|| format!("cannot make {}", path.display()))?;
+            file.write_all(&key).with_context(|| format!("cannot write {}", path.display()))?;
+            Ok(key)
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn native_code_that_was_changed_or_moved_is_not_returned() {
+        let data = tempfile::tempdir().unwrap();
+        let artifacts = Artifacts::open(data.path()).unwrap();
+        artifacts.write(Kind::Native, "a", b"code").unwrap();
+        assert_eq!(artifacts.read(Kind::Native, "a").as_deref(), Some(&b"code"[..]));
+
+        let path = data.path().join("store/native/a");
+        fs::copy(&path, data.path().join("store/native/b")).unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        fs::write(&path, bytes).unwrap();
+
+        assert_eq!(artifacts.read(Kind::Native, "a"), None);
+        assert_eq!(artifacts.read(Kind::Native, "b"), None);
+        fs::write(&path, b"short").unwrap();
+        assert_eq!(artifacts.read(Kind::Native, "a"), None);
+    }
+
+    #[test]
+    fn another_node_s_code_is_not_returned() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (first, second) = (Artifacts::open(one.path()).unwrap(), Artifacts::open(two.path()).unwrap());
+        first.write(Kind::Native, "a", b"code").unwrap();
+
+        fs::copy(one.path().join("store/native/a"), two.path().join("store/native/a")).unwrap();
+
+        assert_eq!(second.read(Kind::Native, "a"), None);
+    }
+}

@@ -1,0 +1,119 @@
+//! How much one run may use, and the counting of its memory.
+
+use serde::{Deserialize, Serialize};
+use wasmtime::ResourceLimiter;
+
+use crate::run::Outcome;
+
+/// Limits of a run and of an upload; defaults and reasons stand in `config.default.toml`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Instructions, roughly: a tight loop uses one or two for each operation.
+    pub fuel: u64,
+    /// Milliseconds from the start of a run to its end, host calls included.
+    pub wall_ms: u64,
+    /// Bytes of all memories and tables of a run together.
+    pub memory: usize,
+    /// Bytes of all log entries of a run together.
+    pub log_bytes: usize,
+    /// Log entries of a run.
+    pub log_lines: usize,
+    /// Bytes of one log entry.
+    pub log_line_bytes: usize,
+    /// Bytes of the text of an error.
+    pub error_bytes: usize,
+    /// Bytes of what `handle` returns.
+    pub result_bytes: usize,
+    /// Calls of host functions in a run; logging is not counted.
+    pub host_calls: u64,
+    /// Mails of a run.
+    pub mails: u64,
+    /// Messages that a run sends to channels.
+    pub messages: u64,
+    /// Bytes of a function's source.
+    pub source_bytes: usize,
+    /// Bytes of any upload.
+    pub upload_bytes: usize,
+    /// Bytes that the top level of a function may leave in memory.
+    pub delta_bytes: usize,
+    /// Milliseconds for evaluating the top level of an upload.
+    pub load_wall_ms: u64,
+}
+
+/// A host function ends the run with this: which limit was hit, and the sentence for the history.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Stopped {
+    /// How the run ends.
+    pub outcome: Outcome,
+    /// What was used up and how to raise it.
+    pub message: String,
+}
+
+/// Adds up all memories and tables of one store; what would go over the limit is refused, not trapped, so that a guest can
+/// handle it.
+#[derive(Debug)]
+pub struct MemoryMeter {
+    limit: usize,
+    used: usize,
+    /// Largest sum so far, in bytes.
+    pub peak: usize,
+    /// Whether a growth was refused.
+    pub refused: bool,
+}
+
+/// Bytes that an element of a table is counted for.
+const TABLE_ELEMENT: usize = size_of::<usize>();
+
+impl MemoryMeter {
+    /// A meter for a store that may use `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        Self { limit, used: 0, peak: 0, refused: false }
+    }
+
+    fn grow(&mut self, bytes: usize) -> bool {
+        let wanted = self.used.saturating_add(bytes);
+        if wanted > self.limit {
+            self.refused = true;
+            return false;
+        }
+        self.used = wanted;
+        self.peak = self.peak.max(wanted);
+        true
+    }
+}
+
+impl ResourceLimiter for MemoryMeter {
+    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(self.grow(desired.saturating_sub(current)))
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(self.grow(desired.saturating_sub(current).saturating_mul(TABLE_ELEMENT)))
+    }
+}
+
+impl Limits {
+    /// No limits at all; for preparing the engine itself, never for a function.
+    pub(crate) fn unlimited() -> Self {
+        const MOST: usize = usize::MAX;
+        Self {
+            fuel: u64::MAX,
+            wall_ms: u64::MAX,
+            memory: MOST,
+            log_bytes: MOST,
+            log_lines: MOST,
+            log_line_bytes: MOST,
+            error_bytes: MOST,
+            result_bytes: MOST,
+            host_calls: u64::MAX,
+            mails: u64::MAX,
+            messages: u64::MAX,
+            source_bytes: MOST,
+            upload_bytes: MOST,
+            delta_bytes: MOST,
+            load_wall_ms: u64::MAX,
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! Compiles functions and runs each call in a sandbox of its own.
+//!
+//! Knows nothing of triggers, tenants' quotas or HTTP: it is given a function's version, an [`Invocation`] that says for whom
+//! and with what, and arguments; it answers how the run ended.
+
+use std::{
+    hash::{Hash, Hasher},
+    path::Path,
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use wasmtime::{
+    Engine,
+    component::{Component, HasSelf, Linker},
+};
+
+use self::{
+    artifacts::{Artifacts, Kind},
+    compile::{CompilePool, UploadError},
+    engine::Ticker,
+    javascript::{Built, JavaScript},
+    limits::Limits,
+};
+use crate::{
+    clock::Clock,
+    host_functions::{Invocation, world},
+};
+
+pub mod artifacts;
+pub mod compile;
+pub mod engine;
+pub mod javascript;
+pub mod limits;
+pub mod log;
+mod sandbox;
+
+pub use sandbox::Ended;
+pub(crate) use sandbox::fuel_text;
+
+/// Sizes of the runtime.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RuntimeConfig {
+    /// Functions that run at once.
+    pub slots: u32,
+    /// Threads that guests run on; 0 for as many as cores.
+    pub guest_threads: usize,
+    /// Uploads that compile at once; 0 for half the cores, at least 1.
+    pub compile_threads: usize,
+    /// Runs that may wait for a slot before callers are turned away.
+    pub queue: usize,
+}
+
+/// A version of a function, ready to be instantiated.
+pub type Prepared = Arc<world::FunctionPre<Invocation>>;
+
+/// What an upload became.
+#[derive(Debug)]
+pub struct Uploaded {
+    /// Names the version's files.
+    pub hash: String,
+    /// `handle.length`.
+    pub parameters: u32,
+    /// What the top level logged.
+    pub log: Vec<String>,
+}
+
+/// Compiles and runs functions. Cheap to clone.
+#[derive(Clone)]
+pub struct Runtime(Arc<Inner>);
+
+struct Inner {
+    engine: Engine,
+    ticker: Ticker,
+    artifacts: Artifacts,
+    javascript: JavaScript,
+    linker: Linker<Invocation>,
+    prepared: moka::future::Cache<String, Prepared>,
+    compiling: CompilePool,
+    limits: Arc<Limits>,
+    guests: GuestThreads,
+    compatibility: String,
+}
+
+/// This many functions stay ready to run in memory (about 100 kB each); others are loaded from disk again.
+const PREPARED: u64 = 2_000;
+
+impl Runtime {
+    /// Starts the runtime on a data folder.
+    pub async fn new(
+        config: &RuntimeConfig,
+        limits: Arc<Limits>,
+        data: &Path,
+        clock: Arc<Clock>,
+    ) -> anyhow::Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let or = |configured: usize, default: usize| if configured == 0 { default } else { configured };
+        let compile_threads = or(config.compile_threads, (cores / 2).max(1));
+        // Evaluating an upload takes a slot as well.
+        let slots = config.slots + compile_threads as u32;
+        let engine = engine::new(slots, limits.memory)?;
+        let artifacts = Artifacts::open(data)?;
+        let ticker = Ticker::start(&engine)?;
+        let javascript = JavaScript::new(&engine, Some(&artifacts), clock).await?;
+        let mut linker = Linker::new(&engine);
+        world::Function::add_to_linker::<_, HasSelf<_>>(&mut linker, |invocation| invocation)?;
+        linker.root().module(&javascript.template.import, &javascript.module)?;
+        Ok(Self(Arc::new(Inner {
+            compatibility: compatibility(&engine),
+            ticker,
+            artifacts,
+            javascript,
+            linker,
+            prepared: moka::future::Cache::new(PREPARED),
+            compiling: CompilePool::new(compile_threads),
+            limits,
+            guests: GuestThreads::start(or(config.guest_threads, cores))?,
+            engine,
+        })))
+    }
+
+    /// Evaluates an upload, compiles it, and keeps source, component and native code.
+    pub async fn upload(&self, name: &str, source: &str) -> Result<Uploaded, UploadError> {
+        let place = self.0.compiling.enter().await?;
+        let (runtime, name, source) = (self.clone(), name.to_owned(), source.to_owned());
+        // On the guests' threads: a top level is somebody's code. It goes on when the uploader hangs up, and is bounded.
+        let upload = self.0.guests.spawn(async move {
+            let _place = place;
+            let hash = source_hash(&name, &source);
+            let built = runtime.build(&name, &source).await?;
+            let prepared = runtime.prepare(&hash, built.component).await?;
+            let keep = runtime.clone();
+            let (file, text) = (hash.clone(), source);
+            spawn_blocking(move || Ok(keep.0.artifacts.write(Kind::Source, &format!("{file}.js"), text.as_bytes())?))
+                .await?;
+            runtime.0.prepared.insert(hash.clone(), prepared).await;
+            Ok(Uploaded { hash, parameters: built.parameters, log: built.log })
+        });
+        upload.await.map_err(|panic| UploadError::Internal(panic.into()))?
+    }
+
+    /// A version that is ready to run: from memory, else from its native code on disk, else compiled from its source.
+    ///
+    /// However many ask at once, it is loaded once.
+    pub async fn prepared(&self, name: &str, source: &str, hash: &str) -> Result<Prepared, Arc<UploadError>> {
+        self.0
+            .prepared
+            .try_get_with_by_ref(hash, async {
+                let file = self.native_file(hash);
+                if let Some(native) = self.0.artifacts.read(Kind::Native, &file) {
+                    // SAFETY: the keyed hash shows that this node wrote the file, and its name that it was made for this
+                    // engine and these settings.
+                    match unsafe { Component::deserialize(&self.0.engine, &native) } {
+                        Ok(component) => return Ok(self.link(&component)?),
+                        Err(error) => tracing::warn!(%error, hash, "kept native code cannot be used: compiling anew"),
+                    }
+                }
+                let _place = self.0.compiling.enter().await?;
+                let component = match self.0.artifacts.read(Kind::Component, &self.component_file(hash)) {
+                    Some(component) => component,
+                    None => self.build(name, source).await?.component,
+                };
+                self.prepare(hash, component).await
+            })
+            .await
+    }
+
+    /// The self-contained component of a function's source, for use elsewhere.
+    pub async fn export(&self, name: &str, source: &str) -> Result<Vec<u8>, UploadError> {
+        let _place = self.0.compiling.enter().await?;
+        let _ticking = self.0.ticker.tick();
+        Ok(self.0.javascript.build_embedded(name, source, &self.0.limits).await?.component)
+    }
+
+    /// Runs one call on the guests' threads; ends when the call has ended, on whatever outcome.
+    pub async fn run(&self, prepared: Prepared, invocation: Invocation, args: Vec<String>) -> Ended {
+        let runtime = self.clone();
+        let run = self.0.guests.spawn(async move { runtime.run_here(&prepared, invocation, args).await });
+        run.await.unwrap_or_else(Ended::panicked)
+    }
+
+    /// Runs one call on the caller's thread; [`Self::run`] is for servers, this for measuring.
+    pub async fn run_here(&self, prepared: &Prepared, invocation: Invocation, args: Vec<String>) -> Ended {
+        let _ticking = self.0.ticker.tick();
+        sandbox::run(&self.0.engine, prepared, invocation, args).await
+    }
+
+    /// The limits that runs and uploads have.
+    pub fn limits(&self) -> &Arc<Limits> {
+        &self.0.limits
+    }
+
+    async fn build(&self, name: &str, source: &str) -> Result<Built, UploadError> {
+        let _ticking = self.0.ticker.tick();
+        self.0.javascript.build(name, source, &self.0.limits).await
+    }
+
+    /// Compiles a component, keeps it and its native code, and links it.
+    async fn prepare(&self, hash: &str, component: Vec<u8>) -> Result<Prepared, UploadError> {
+        let (runtime, hash) = (self.clone(), hash.to_owned());
+        spawn_blocking(move || {
+            let compiled = Component::from_binary(&runtime.0.engine, &component)?;
+            let artifacts = &runtime.0.artifacts;
+            artifacts.write(Kind::Component, &runtime.component_file(&hash), &component)?;
+            artifacts.write(Kind::Native, &runtime.native_file(&hash), &compiled.serialize()?)?;
+            Ok(runtime.link(&compiled)?)
+        })
+        .await
+    }
+
+    fn link(&self, component: &Component) -> wasmtime::Result<Prepared> {
+        Ok(Arc::new(world::FunctionPre::new(self.0.linker.instantiate_pre(component)?)?))
+    }
+
+    /// Another engine makes other components of the same source.
+    fn component_file(&self, hash: &str) -> String {
+        format!("{hash}-{}.wasm", self.0.javascript.template.hash)
+    }
+
+    fn native_file(&self, hash: &str) -> String {
+        format!("{hash}-{}-{}.cwasm", self.0.javascript.template.hash, self.0.compatibility)
+    }
+}
+
+/// Names a version's files: the name is part of it because it stands in the positions of errors.
+fn source_hash(name: &str, source: &str) -> String {
+    let mut hash = Sha256::new();
+    hash.update((name.len() as u64).to_le_bytes());
+    hash.update(name);
+    hash.update(source);
+    hex::encode(hash.finalize())
+}
+
+/// Differs between versions and settings of wasmtime, whose native code is not interchangeable.
+fn compatibility(engine: &Engine) -> String {
+    struct Sha(Sha256);
+    impl Hasher for Sha {
+        fn write(&mut self, bytes: &[u8]) {
+            self.0.update(bytes);
+        }
+        fn finish(&self) -> u64 {
+            let digest = self.0.clone().finalize();
+            digest.iter().take(8).fold(0, |word, byte| word << 8 | u64::from(*byte))
+        }
+    }
+    let mut hash = Sha(Sha256::new());
+    engine.precompile_compatibility_hash().hash(&mut hash);
+    format!("{:016x}", hash.finish())
+}
+
+async fn spawn_blocking<T: Send + 'static>(
+    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> Result<T, UploadError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(anyhow::Error::from).and_then(|result| result).map_err(UploadError::Internal)
+}
+
+/// Threads for guests only, so that a busy guest never keeps a socket or the database waiting.
+struct GuestThreads(Option<tokio::runtime::Runtime>);
+
+impl GuestThreads {
+    fn start(threads: usize) -> std::io::Result<Self> {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(threads).thread_name("guest").enable_all().build()?;
+        Ok(Self(Some(runtime)))
+    }
+
+    fn spawn<T: Send + 'static>(&self, run: impl Future<Output = T> + Send + 'static) -> tokio::task::JoinHandle<T> {
+        match &self.0 {
+            Some(runtime) => runtime.spawn(run),
+            None => tokio::spawn(run),
+        }
+    }
+}
+
+impl Drop for GuestThreads {
+    fn drop(&mut self) {
+        // Dropping a runtime waits for its threads, which an async caller must not do.
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Makes the self-contained component of a function without a server or a data folder.
+///
+/// # Errors
+///
+/// As an upload would be refused, with file, line and column.
+pub async fn build_component(name: &str, source: &str, limits: &Limits) -> Result<Vec<u8>, UploadError> {
+    let engine = engine::new(1, limits.memory)?;
+    let ticker = Ticker::start(&engine).map_err(|error| UploadError::Internal(error.into()))?;
+    let _ticking = ticker.tick();
+    let javascript =
+        JavaScript::new(&engine, None, Arc::new(Clock::default())).await.map_err(UploadError::Internal)?;
+    Ok(javascript.build_embedded(name, source, limits).await?.component)
+}

@@ -1,0 +1,154 @@
+//! One run: a fresh instance, one call, and how it ended.
+
+use std::time::Duration;
+
+use wasmtime::{Engine, Store, Trap};
+
+use super::{
+    Prepared,
+    limits::{Limits, Stopped},
+    log::truncated,
+};
+use crate::{host_functions::Invocation, run::Outcome};
+
+/// How a run ended and what it used.
+#[derive(Debug)]
+pub struct Ended {
+    /// How.
+    pub outcome: Outcome,
+    /// JSON text that `handle` returned, if anything.
+    pub result: Option<String>,
+    /// Text of what was thrown, or which limit was hit and how to raise it.
+    pub error: Option<String>,
+    /// Log entries in order.
+    pub log: Vec<String>,
+    /// Fuel used by the guest and by host calls.
+    pub fuel: u64,
+    /// Bytes of all memories and tables at their largest.
+    pub peak_memory: usize,
+}
+
+impl Ended {
+    /// A run whose task ended without an answer: a fault of the server, which is logged here.
+    pub(super) fn panicked(error: tokio::task::JoinError) -> Self {
+        tracing::error!(%error, "a run ended without an answer");
+        Self {
+            outcome: Outcome::Error,
+            result: None,
+            error: Some("internal error: the server could not finish the run".into()),
+            log: Vec::new(),
+            fuel: 0,
+            peak_memory: 0,
+        }
+    }
+}
+
+/// Makes the sandbox, calls `handle`, and drops the sandbox, whatever happens.
+///
+/// Limits are set before anything is instantiated, since start functions are guest code too.
+pub(super) async fn run(engine: &Engine, prepared: &Prepared, invocation: Invocation, args: Vec<String>) -> Ended {
+    let limits = invocation.limits.clone();
+    let mut store = Store::new(engine, invocation);
+    store.limiter(|invocation| &mut invocation.memory);
+    store.epoch_deadline_async_yield_and_update(1);
+    // Only an engine without fuel refuses this.
+    let fueled = store.set_fuel(limits.fuel);
+
+    let call = async {
+        fueled?;
+        let instance = prepared.instantiate_async(&mut store).await?;
+        instance.call_handle(&mut store, &args).await
+    };
+    // Dropping the call is what stops a host call that hangs; the store goes with it and is never used again.
+    let called = tokio::time::timeout(Duration::from_millis(limits.wall_ms), call).await;
+
+    let guest_fuel = limits.fuel - store.get_fuel().unwrap_or_default().min(limits.fuel);
+    let fuel = guest_fuel.saturating_add(store.data().host_fuel());
+    let memory = (store.data().memory.peak, store.data().memory.refused);
+    let log = store.into_data().into_log();
+    let (outcome, result, error) = match called {
+        Err(_) => (Outcome::Timeout, None, Some(timeout_text(&limits))),
+        Ok(Ok(Ok(result))) => match result {
+            Some(json) if json.len() > limits.result_bytes => (Outcome::Quota, None, Some(result_text(json.len(), &limits))),
+            result => (Outcome::Ok, result, None),
+        },
+        Ok(Ok(Err(thrown))) if thrown.starts_with(OUT_OF_MEMORY) => {
+            (Outcome::Memory, None, Some(format!("{}\n{thrown}", memory_text(&limits))))
+        }
+        Ok(Ok(Err(thrown))) => (Outcome::Error, None, Some(thrown)),
+        Ok(Err(trap)) => {
+            let (outcome, text) = explain(&trap, memory.1, &limits);
+            (outcome, None, Some(text))
+        }
+    };
+    Ended {
+        outcome,
+        result,
+        error: error.map(|text| truncated(&text, limits.error_bytes).into_owned()),
+        log,
+        fuel,
+        peak_memory: memory.0,
+    }
+}
+
+/// How QuickJS reports that its own memory limit, or the sandbox's, was reached.
+const OUT_OF_MEMORY: &str = "InternalError: out of memory";
+
+fn explain(trap: &wasmtime::Error, memory_refused: bool, limits: &Limits) -> (Outcome, String) {
+    if let Some(stopped) = trap.downcast_ref::<Stopped>() {
+        return (stopped.outcome, stopped.message.clone());
+    }
+    match trap.downcast_ref::<Trap>() {
+        Some(Trap::OutOfFuel) => (Outcome::Fuel, fuel_text(limits)),
+        Some(Trap::StackOverflow) => (Outcome::Stack, STACK.into()),
+        Some(Trap::MemoryOutOfBounds) if below_memory(trap) => (Outcome::Stack, STACK.into()),
+        Some(_) if memory_refused => (Outcome::Memory, memory_text(limits)),
+        Some(_) => (Outcome::Error, "the function was stopped: the engine it runs in could not go on".into()),
+        None if memory_refused => (Outcome::Memory, memory_text(limits)),
+        None => {
+            tracing::error!(error = format!("{trap:#}"), "a run failed for a reason that is not the function's");
+            (Outcome::Error, "internal error: the server could not finish the run".into())
+        }
+    }
+}
+
+const STACK: &str = "stopped: the call stack overflowed. A function that calls itself without end is the usual cause";
+
+/// The text of [`Outcome::Fuel`].
+pub(crate) fn fuel_text(limits: &Limits) -> String {
+    format!(
+        "stopped: it used all of its fuel ({} instructions). A loop that never ends is the usual cause; the operator raises \
+         the limit with `limits.fuel`",
+        limits.fuel
+    )
+}
+
+fn timeout_text(limits: &Limits) -> String {
+    format!(
+        "stopped: it took longer than {} ms, host calls included. The operator raises the limit with `limits.wall_ms`",
+        limits.wall_ms
+    )
+}
+
+fn memory_text(limits: &Limits) -> String {
+    format!(
+        "stopped: out of memory. A run may use {} bytes; the operator raises the limit with `limits.memory`",
+        limits.memory
+    )
+}
+
+fn result_text(bytes: usize, limits: &Limits) -> String {
+    format!(
+        "stopped: it returned {bytes} bytes, more than the {} allowed. The operator raises the limit with \
+         `limits.result_bytes`",
+        limits.result_bytes
+    )
+}
+
+/// Whether the fault is an access just below address 0, where the engine's own stack ends: it lies first in memory.
+fn below_memory(trap: &wasmtime::Error) -> bool {
+    const BELOW: u64 = 0xfff0_0000;
+    let text = format!("{trap:#}");
+    let address = text.split("wasm address 0x").nth(1).and_then(|rest| rest.split(|c: char| !c.is_ascii_hexdigit()).next());
+    address.and_then(|hex| u64::from_str_radix(hex, 16).ok()).is_some_and(|address| address >= BELOW)
+}
