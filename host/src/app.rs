@@ -134,7 +134,6 @@ impl App {
         tokio::spawn(app.dispatcher.clone().serve(incoming));
         tokio::spawn(prune(app.clone()));
         app.mailer.start(app.shutdown.clone());
-        crate::trigger::realtime::start(app.clone());
         Ok(Started { app, first_keys })
     }
 

@@ -232,6 +232,8 @@ impl From<MailError> for Error {
     fn from(error: MailError) -> Self {
         match error {
             MailError::Invalid(text) => refuse("invalid", text),
+            MailError::TooLarge(text) => refuse("too-large", text),
+            MailError::TooMany(text) => refuse("quota", text),
             MailError::Store(error) => error.into(),
         }
     }

@@ -20,6 +20,8 @@ use crate::{
 };
 
 pub mod sqlite;
+#[cfg(test)]
+mod tests;
 
 /// Opens the store that a URL names (`sqlite:path` or a path), and brings its tables up to date.
 pub async fn open(url: &str) -> Result<Arc<dyn Store>, StoreError> {
@@ -55,7 +57,21 @@ pub enum StoreError {
     Full,
     /// Everything else; the cause is logged, never sent.
     #[error("the database failed")]
-    Database(#[from] sqlx::Error),
+    Database(#[source] sqlx::Error),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default();
+        match &*code {
+            sqlite::FULL => Self::Full,
+            sqlite::INTERRUPTED => Self::Invalid(format!(
+                "the query took longer than {} s and was stopped: narrow its filter",
+                sqlite::MAX_QUERY_TIME.as_secs()
+            )),
+            _ => Self::Database(error),
+        }
+    }
 }
 
 /// What came of an update of one document.
@@ -172,12 +188,8 @@ pub trait Store: Send + Sync {
         by: i64,
     ) -> Result<Updated, StoreError>;
     /// Deletes a document that `who` may write; returns it as it was.
-    async fn delete_document(
-        &self,
-        who: &Identity,
-        collection: &str,
-        id: &str,
-    ) -> Result<Option<Document>, StoreError>;
+    async fn delete_document(&self, who: &Identity, collection: &str, id: &str)
+    -> Result<Option<Document>, StoreError>;
     /// Deletes all documents that match and `who` may write; returns them as they were.
     async fn delete_documents(
         &self,

@@ -68,9 +68,8 @@ impl Loader {
         linker.define_unknown_imports_as_traps(module)?;
         let mut loader =
             Self { instance: linker.instantiate_pre(module)?, base: Vec::new(), template, engine: engine.clone(), clock };
-        let mut sandbox = loader.sandbox(&Limits::unlimited()).await?;
+        let sandbox = loader.sandbox(&Limits::unlimited()).await?;
         loader.base = sandbox.memory.data(&sandbox.store).to_vec();
-        sandbox.store.set_fuel(0)?;
         Ok(loader)
     }
 

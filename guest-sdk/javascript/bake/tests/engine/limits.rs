@@ -1,0 +1,111 @@
+//! Memory and stack: what fits, and how it ends when it does not.
+
+use wasmtime::Trap;
+
+use crate::sandbox::{Function, World, run, upload};
+
+#[test]
+fn cycles_are_collected() {
+    let run = run("function handle() { for (let i = 0; i < 10000; i++) { const a = { buffer: new ArrayBuffer(1 << 20) }; a.self = a } return 'ok' }", &[]);
+
+    assert_eq!(run.json(), "\"ok\"");
+}
+
+const SMALL: &str = "const all = []; for (let i = 0; i < 2000000; i++) all.push({ i })";
+
+#[test]
+fn a_full_memory_is_an_error_that_can_be_caught() {
+    let source = format!("function fill() {{ {SMALL} }} function handle() {{ try {{ fill() }} catch (e) {{ return [e instanceof InternalError, String(e)] }} }}");
+
+    assert_eq!(run(&source, &[]).json(), r#"[true,"InternalError: out of memory"]"#);
+}
+
+#[test]
+fn uncaught_it_says_so_in_fixed_words() {
+    for body in [
+        SMALL,
+        "let s = 'é'; for (;;) s += s",
+        "const all = []; for (;;) all.push(new Uint8Array(1 << 20))",
+        "const all = []; for (;;) all.push(new Uint8Array(100))",
+        "const all = []; for (;;) all.push('x'.repeat(50) + all.length)",
+        "const all = {}; for (let i = 0; ; i++) all['k' + i] = i",
+        "const all = []; for (;;) all.push(() => all)",
+        "const all = new Map(); for (let i = 0; ; i++) all.set(i, [i])",
+        "const all = []; for (;;) { try { all.push({}) } catch (e) { all.push({}) } }",
+    ] {
+        let run = run(&format!("function handle() {{ {body} }}"), &[]);
+        assert!(run.error().starts_with("InternalError: out of memory"), "{body}: {}", run.error());
+    }
+}
+
+#[test]
+fn it_also_says_so_in_a_small_sandbox() {
+    let function = upload(&format!("function handle() {{ {SMALL} }}")).unwrap();
+    for mebibytes in [4, 8, 16, 33] {
+        let run = function.call_in(World { memory: mebibytes << 20, ..World::new() }, &[]);
+
+        assert!(run.error().starts_with("InternalError: out of memory"), "{mebibytes}: {}", run.error());
+    }
+}
+
+#[test]
+fn what_does_not_fit_on_the_way_out_is_out_of_memory_too() {
+    for body in [
+        "return 'x'.repeat(25e6)",
+        "create('c', 'x'.repeat(25e6))",
+        "log('x'.repeat(30e6)); return create('c', 'é'.repeat(12e6))",
+        "throw new Error('x'.repeat(30e6))",
+    ] {
+        let run = run(&format!("function handle() {{ {body} }}"), &[]);
+        match &run.result {
+            Ok(Ok(_)) => {}
+            Ok(Err(text)) => assert!(text.starts_with("InternalError: out of memory") || text.starts_with("Error: xxx"), "{body}: {text}"),
+            Err(trap) => println!("trap with {body}: {trap:#}"),
+        }
+    }
+}
+
+fn recursive() -> Function {
+    upload("function f(n) { return n === 0 ? 0 : 1 + f(n - 1) } function handle(n) { return f(n) }").unwrap()
+}
+
+#[test]
+fn a_plain_function_recurses_five_thousand_times() {
+    assert_eq!(recursive().call(&["5000"]).json(), "5000");
+}
+
+#[test]
+fn endless_recursion_is_a_stack_overflow() {
+    for source in [
+        "function f(n) { return n === 0 ? 0 : 1 + f(n - 1) } function handle() { return f(1e9) }",
+        "function handle() { return handle() + 1 }",
+        "const o = { toString() { return '' + o } }; function handle() { return '' + o }",
+        "const o = { get a() { return o.a } }; function handle() { return o.a }",
+        "function handle() { return [1].map(handle) }",
+        "function handle() { return JSON.stringify({ toJSON() { return handle() } }) }",
+        "class A { constructor() { new A() } } function handle() { new A() }",
+        "function handle() { return 'a'.replace(/a/, handle) }",
+        "function handle() { return Reflect.apply(handle, null, []) }",
+        "const p = new Proxy({}, { get(_, k) { return p[k] } }); function handle() { return p.x }",
+        "function handle(...args) { return handle(...args, 1) }",
+        "function* g() { yield* g() } function handle() { return [...g()] }",
+        "async function handle() { return handle() }",
+    ] {
+        let run = run(source, &[]);
+        let trap = run.result.as_ref().unwrap_err();
+        assert_eq!(trap.downcast_ref::<Trap>(), Some(&Trap::StackOverflow), "{source}: {trap:#}");
+    }
+}
+
+#[test]
+#[ignore = "prints how deep each kind of recursion goes"]
+fn depths() {
+    let function = recursive();
+    let deep = |n: u32| function.call(&[&n.to_string()]).result.is_ok();
+    let (mut low, mut high) = (100, 100_000);
+    while low + 1 < high {
+        let middle = (low + high) / 2;
+        if deep(middle) { low = middle } else { high = middle }
+    }
+    println!("plain recursion: {low}; {:?}", function.call(&["100000"]).result.map_err(|trap| format!("{trap:#}")));
+}

@@ -1,0 +1,50 @@
+//! `documents`: what a function keeps between calls.
+
+use super::{Failure, HostFunction, data, name, options};
+use crate::{
+    json,
+    quickjs::{Ctx, Value},
+    world::thimble::functions::documents,
+};
+
+type Answer<'js> = Result<Value<'js>, Failure>;
+
+pub(super) const FUNCTIONS: &[HostFunction] = &[
+    HostFunction { name: c"create", parameters: &["col", "doc"], optional: 0, call: create },
+    HostFunction { name: c"list", parameters: &["col", "params"], optional: 1, call: list },
+    HostFunction { name: c"getById", parameters: &["col", "id"], optional: 0, call: get_by_id },
+    HostFunction { name: c"query", parameters: &["col", "clauses", "params"], optional: 1, call: query },
+    HostFunction { name: c"update", parameters: &["col", "id", "doc"], optional: 0, call: update },
+    HostFunction { name: c"del", parameters: &["col", "id"], optional: 0, call: del },
+];
+
+fn create<'js>(ctx: &Ctx<'js>, args: &[Value<'js>]) -> Answer<'js> {
+    let document = documents::create(&name(args, 0, "col")?, &data(args, 1, "doc")?)?;
+    Ok(json::parse(ctx, document)?)
+}
+
+fn list<'js>(ctx: &Ctx<'js>, args: &[Value<'js>]) -> Answer<'js> {
+    let page = documents::list(&name(args, 0, "col")?, &options(ctx, args, 1, "params")?)?;
+    Ok(json::parse(ctx, page)?)
+}
+
+fn get_by_id<'js>(ctx: &Ctx<'js>, args: &[Value<'js>]) -> Answer<'js> {
+    let document = documents::get(&name(args, 0, "col")?, &name(args, 1, "id")?)?;
+    Ok(json::parse(ctx, document)?)
+}
+
+fn query<'js>(ctx: &Ctx<'js>, args: &[Value<'js>]) -> Answer<'js> {
+    let (collection, clauses) = (name(args, 0, "col")?, data(args, 1, "clauses")?);
+    let page = documents::query(&collection, &clauses, &options(ctx, args, 2, "params")?)?;
+    Ok(json::parse(ctx, page)?)
+}
+
+fn update<'js>(ctx: &Ctx<'js>, args: &[Value<'js>]) -> Answer<'js> {
+    let document = documents::update(&name(args, 0, "col")?, &name(args, 1, "id")?, &data(args, 2, "doc")?)?;
+    Ok(json::parse(ctx, document)?)
+}
+
+fn del<'js>(ctx: &Ctx<'js>, args: &[Value<'js>]) -> Answer<'js> {
+    let deleted = documents::delete(&name(args, 0, "col")?, &name(args, 1, "id")?)?;
+    Ok(Value::new_number(ctx.clone(), deleted.into()))
+}

@@ -1,0 +1,95 @@
+//! A store that answers at once and keeps nothing, so that a benchmark of the sandbox measures the sandbox.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
+use thimble::{
+    document::{Document, Page, PageRequest},
+    filter::Filter,
+    function::{Function, Version},
+    identity::Identity,
+    mail::{Mail, QueuedMail},
+    run::Run,
+    store::{NewTenant, NewVersion, Store, StoreError, Updated},
+    user::{Tenant, User},
+};
+
+/// See the module.
+pub struct Discard;
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+/// Verbs that no benchmark uses say so.
+macro_rules! unused {
+    ($(async fn $verb:ident($($name:ident: $kind:ty),*) -> $answer:ty;)*) => {
+        #[async_trait]
+        impl Store for Discard {
+            async fn close(&self) {}
+
+            async fn create_documents(
+                &self,
+                who: &Identity,
+                _: &str,
+                contents: Vec<Map<String, Value>>,
+            ) -> Result<Vec<Document>> {
+                let document = |content| Document {
+                    id: "id".into(),
+                    account: who.account.clone(),
+                    owner: who.user.clone(),
+                    created: DateTime::<Utc>::UNIX_EPOCH,
+                    version: 1,
+                    content,
+                };
+                Ok(contents.into_iter().map(document).collect())
+            }
+
+            $(async fn $verb(&self, $($name: $kind),*) -> Result<$answer> {
+                let _ = ($($name,)*);
+                Err(StoreError::Invalid(concat!("the benchmark's store cannot ", stringify!($verb)).into()))
+            })*
+        }
+    };
+}
+
+unused! {
+    async fn ping() -> ();
+    async fn setting(a: &str) -> Option<String>;
+    async fn set_setting(a: &str, b: &str) -> ();
+    async fn add_tenant(a: NewTenant) -> ();
+    async fn tenant(a: &str) -> Option<Tenant>;
+    async fn tenants() -> Vec<Tenant>;
+    async fn add_user(a: &User) -> ();
+    async fn user(a: &str, b: &str) -> Option<User>;
+    async fn user_by_email(a: &str, b: &str) -> Option<User>;
+    async fn root_user(a: &str) -> Option<User>;
+    async fn account_users(a: &str, b: &str) -> Vec<User>;
+    async fn update_user(a: &User) -> bool;
+    async fn delete_user(a: &str, b: &str) -> bool;
+    async fn document(a: &Identity, b: &str, c: &str) -> Option<Document>;
+    async fn documents(a: &Identity, b: &str, c: &[String]) -> Vec<Document>;
+    async fn list(a: &Identity, b: &str, c: &Filter, d: &PageRequest) -> Page;
+    async fn count(a: &Identity, b: &str, c: &Filter) -> i64;
+    async fn update_document(a: &Identity, b: &str, c: &str, d: Map<String, Value>) -> Updated;
+    async fn update_documents(a: &Identity, b: &str, c: &Filter, d: Map<String, Value>) -> Vec<Document>;
+    async fn increment(a: &Identity, b: &str, c: &str, d: &str, e: i64) -> Updated;
+    async fn delete_document(a: &Identity, b: &str, c: &str) -> Option<Document>;
+    async fn delete_documents(a: &Identity, b: &str, c: &Filter) -> Vec<Document>;
+    async fn collections(a: &str) -> Vec<String>;
+    async fn add_function(a: &str, b: &str, c: &str, d: NewVersion) -> Function;
+    async fn add_version(a: &str, b: &str, c: &str, d: NewVersion) -> Option<Function>;
+    async fn set_version(a: &str, b: &str, c: i64) -> Option<Function>;
+    async fn function(a: &str, b: &str) -> Option<Function>;
+    async fn function_by_id(a: &str, b: &str) -> Option<Function>;
+    async fn functions(a: &str) -> Vec<Function>;
+    async fn all_functions() -> Vec<Function>;
+    async fn versions(a: &str, b: &str, c: u32) -> Vec<Version>;
+    async fn delete_function(a: &str, b: &str) -> bool;
+    async fn record_run(a: &Run) -> ();
+    async fn runs(a: &str, b: &str, c: u32) -> Vec<Run>;
+    async fn prune_runs(a: DateTime<Utc>, b: u32) -> u64;
+    async fn queue_mail(a: &Mail) -> ();
+    async fn due_mails(a: DateTime<Utc>, b: u32) -> Vec<QueuedMail>;
+    async fn mail_sent(a: &str, b: DateTime<Utc>) -> ();
+    async fn mail_failed(a: &str, b: &str, c: Option<DateTime<Utc>>) -> ();
+    async fn mails(a: &str, b: u32) -> Vec<QueuedMail>;
+}

@@ -1,0 +1,273 @@
+//! What a request is answered with when it is not answered: the one place that chooses statuses.
+//!
+//! Bodies are text and end in a newline, as the clients of the reference expect. Causes that the caller cannot mend are logged
+//! here, once, and never sent.
+
+use std::time::Duration;
+
+use axum::{
+    extract::rejection::{BytesRejection, FormRejection, PathRejection, QueryRejection, StringRejection},
+    http::{
+        HeaderValue, StatusCode,
+        header::{CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS},
+    },
+    response::{IntoResponse, Response},
+};
+
+use crate::{accounts::AccountError, channels::ChannelError, hub::ServerFull, mailer::MailError, store::StoreError};
+
+/// How long to wait before asking a busy server again.
+const BUSY: Duration = Duration::from_secs(1);
+
+/// Why a request was refused or failed; the text is for whoever made it.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The request is wrong.
+    #[error("{0}")]
+    BadRequest(String),
+    /// It names nobody, or somebody who may not.
+    #[error("{0}")]
+    Unauthorized(String),
+    /// The caller may not do that.
+    #[error("{0}")]
+    Forbidden(String),
+    /// It is not there, or the caller may not know of it.
+    #[error("{0}")]
+    NotFound(String),
+    /// What is there stands against it.
+    #[error("{0}")]
+    Conflict(String),
+    /// It is larger than allowed, and by how much.
+    #[error("{0}")]
+    TooLarge(String),
+    /// It comes too often.
+    #[error("{message}")]
+    TooMany {
+        /// When it can be tried again.
+        retry_after: Duration,
+        /// Which limit was met.
+        message: String,
+    },
+    /// It can be tried again soon.
+    #[error("the server is busy: try again in a moment")]
+    Unavailable,
+    /// There is no room to store it.
+    #[error("{0}")]
+    StorageFull(String),
+    /// Nothing the caller can mend: the cause is logged, never sent.
+    #[error("internal error")]
+    Internal(#[source] anyhow::Error),
+}
+
+impl ApiError {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::StorageFull(_) => StatusCode::INSUFFICIENT_STORAGE,
+            Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::TooMany { retry_after, .. } => Some(*retry_after),
+            Self::Unavailable => Some(BUSY),
+            Self::BadRequest(_)
+            | Self::Unauthorized(_)
+            | Self::Forbidden(_)
+            | Self::NotFound(_)
+            | Self::Conflict(_)
+            | Self::TooLarge(_)
+            | Self::StorageFull(_)
+            | Self::Internal(_) => None,
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        if let Self::Internal(cause) = &self {
+            tracing::error!(error = format!("{cause:#}"), "a request failed");
+        }
+        let headers = [
+            (CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8")),
+            (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        ];
+        let mut response = (self.status(), headers, format!("{self}\n")).into_response();
+        if let Some(time) = self.retry_after() {
+            // Whole seconds, and never so few that asking again then is still too early.
+            let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
+            response.headers_mut().insert(RETRY_AFTER, seconds.max(1).into());
+        }
+        response
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        let text = error.to_string();
+        match error {
+            StoreError::EmailTaken | StoreError::TenantTaken | StoreError::NameTaken(_) => Self::Conflict(text),
+            StoreError::Forbidden => Self::Forbidden(text),
+            StoreError::Invalid(_) => Self::BadRequest(text),
+            StoreError::TooLarge(_) => Self::TooLarge(text),
+            StoreError::Full => Self::StorageFull(text),
+            StoreError::Database(sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed) => Self::Unavailable,
+            StoreError::Unusable(_) | StoreError::Database(_) => Self::Internal(error.into()),
+        }
+    }
+}
+
+impl From<AccountError> for ApiError {
+    fn from(error: AccountError) -> Self {
+        let text = error.to_string();
+        match error {
+            AccountError::InvalidToken
+            | AccountError::InvalidRootToken
+            | AccountError::InvalidOperatorToken
+            | AccountError::NotEnoughPermission
+            | AccountError::InvalidEmail
+            | AccountError::EmailInUse
+            | AccountError::InvalidPassword(_)
+            | AccountError::InvalidRole => Self::BadRequest(text),
+            AccountError::NotDev
+            | AccountError::SignUpClosed
+            | AccountError::WrongPassword
+            | AccountError::RoleTooLow
+            | AccountError::NotRoot => Self::Unauthorized(text),
+            AccountError::UnknownUser | AccountError::UnknownAccount => Self::NotFound(text),
+            AccountError::EmailTaken | AccountError::TenantEmailTaken | AccountError::FirstRoot => Self::Conflict(text),
+            AccountError::TooManyAttempts(retry_after) => Self::TooMany { retry_after, message: text },
+            AccountError::Busy => Self::Unavailable,
+            AccountError::Store(error) => error.into(),
+            AccountError::Internal(cause) => Self::Internal(cause),
+        }
+    }
+}
+
+impl From<ChannelError> for ApiError {
+    fn from(error: ChannelError) -> Self {
+        match error {
+            ChannelError::Invalid(text) => Self::BadRequest(text),
+            ChannelError::Forbidden(text) => Self::Forbidden(text),
+            ChannelError::Unavailable => Self::Unavailable,
+        }
+    }
+}
+
+impl From<ServerFull> for ApiError {
+    fn from(_: ServerFull) -> Self {
+        Self::Unavailable
+    }
+}
+
+impl From<MailError> for ApiError {
+    fn from(error: MailError) -> Self {
+        match error {
+            MailError::Invalid(text) => Self::BadRequest(text),
+            MailError::TooLarge(text) => Self::TooLarge(text),
+            MailError::TooMany(message) => Self::TooMany { retry_after: Duration::from_secs(3_600), message },
+            MailError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<BytesRejection> for ApiError {
+    fn from(rejection: BytesRejection) -> Self {
+        of_body(rejection.status())
+    }
+}
+
+impl From<StringRejection> for ApiError {
+    fn from(rejection: StringRejection) -> Self {
+        of_body(rejection.status())
+    }
+}
+
+impl From<FormRejection> for ApiError {
+    fn from(rejection: FormRejection) -> Self {
+        match rejection {
+            FormRejection::BytesRejection(rejection) => rejection.into(),
+            rejection => Self::BadRequest(rejection.body_text()),
+        }
+    }
+}
+
+impl From<QueryRejection> for ApiError {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::BadRequest(rejection.body_text())
+    }
+}
+
+impl From<PathRejection> for ApiError {
+    fn from(_: PathRejection) -> Self {
+        Self::BadRequest("the path of the URL is not valid".into())
+    }
+}
+
+fn of_body(status: StatusCode) -> ApiError {
+    match status {
+        StatusCode::PAYLOAD_TOO_LARGE => ApiError::TooLarge("the body of the request is larger than allowed".into()),
+        _ => ApiError::BadRequest("the body of the request could not be read".into()),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
+mod tests {
+    use axum::body::to_bytes;
+
+    use super::*;
+
+    async fn answer(error: impl Into<ApiError>) -> (StatusCode, Option<String>, String) {
+        let response = error.into().into_response();
+        assert_eq!(response.headers()[CONTENT_TYPE], "text/plain; charset=utf-8");
+        let status = response.status();
+        let retry_after = response.headers().get(RETRY_AFTER).map(|value| value.to_str().unwrap().to_owned());
+        let body = to_bytes(response.into_body(), 10_000).await.unwrap();
+        (status, retry_after, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn causes_are_never_sent() {
+        let secret = StoreError::Database(sqlx::Error::Protocol("table users is broken".into()));
+
+        let (status, _, body) = answer(secret).await;
+
+        assert_eq!((status, body.as_str()), (StatusCode::INTERNAL_SERVER_ERROR, "internal error\n"));
+    }
+
+    #[tokio::test]
+    async fn a_limit_says_when_to_come_back() {
+        let (status, retry_after, body) = answer(AccountError::TooManyAttempts(Duration::from_millis(61_200))).await;
+
+        assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(retry_after.as_deref(), Some("62"));
+        assert!(body.starts_with("too many failed attempts"), "{body}");
+        let (status, retry_after, _) = answer(StoreError::Database(sqlx::Error::PoolTimedOut)).await;
+        assert_eq!((status, retry_after.as_deref()), (StatusCode::SERVICE_UNAVAILABLE, Some("1")));
+    }
+
+    #[tokio::test]
+    async fn texts_of_the_reference_are_kept() {
+        let cases = [
+            (AccountError::InvalidRootToken, 400, "invalid root token\n"),
+            (AccountError::NotDev, 401, "not in dev mode\n"),
+            (AccountError::WrongPassword, 401, "invalid email/password\n"),
+            (AccountError::EmailTaken, 409, "invalid email\n"),
+            (AccountError::EmailInUse, 400, "email already in use\n"),
+            (AccountError::RoleTooLow, 401, "permission level not high enough\n"),
+        ];
+        for (error, expected, text) in cases {
+            let (status, _, body) = answer(error).await;
+            assert_eq!((status.as_u16(), body.as_str()), (expected, text));
+        }
+    }
+}

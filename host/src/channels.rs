@@ -1,0 +1,334 @@
+//! What is said in channels: who may say it, who hears it, and the event for the functions that wait for it.
+//!
+//! The hub knows who is a member and the dispatcher which function waits; both are only told here.
+
+use std::time::Duration;
+
+use tokio::{sync::mpsc::Permit, time::timeout};
+
+use crate::{
+    document::{ChangeKind, DocumentChange},
+    event::{Cause, Event, EventKind, EventSender},
+    hub::Hub,
+    identity::Identity,
+    message::{MAX_NAME, Message, channel_name_error, is_document_type, is_platform_channel, is_platform_type},
+    permissions::Permissions,
+};
+
+/// How long to wait for the dispatcher when it has as many events as it may hold.
+const WAIT_FOR_ROOM: Duration = Duration::from_secs(1);
+
+/// The channels of all tenants, for whoever says something in them. Clones share them.
+#[derive(Clone)]
+pub struct Channels {
+    hub: Hub,
+    events: EventSender,
+}
+
+/// Why a message was refused. The text is a sentence for whoever sent it.
+#[derive(Debug, thiserror::Error)]
+pub enum ChannelError {
+    /// The message itself is wrong.
+    #[error("{0}")]
+    Invalid(String),
+    /// The sender may not send such a message.
+    #[error("{0}")]
+    Forbidden(String),
+    /// There is no room for the events it would cause.
+    #[error("the server is busy and did not take the message; send it again in a moment")]
+    Unavailable,
+}
+
+impl Channels {
+    /// Channels whose members are in `hub` and whose events go to `events`.
+    pub fn new(hub: Hub, events: EventSender) -> Self {
+        Self { hub, events }
+    }
+
+    /// The members of the channels.
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// Sends a message to the members of its channel and to the functions that wait for it. `message.sid` says where it
+    /// comes from; a `chan_in` arrives as `chan_out`.
+    pub async fn publish(&self, who: &Identity, mut message: Message, cause: Cause) -> Result<(), ChannelError> {
+        check_names(&message)?;
+        check_rights(who, &message, &cause)?;
+        self.check_size(&message)?;
+        message.token.clear();
+        if message.kind == "chan_in" {
+            message.kind = "chan_out".into();
+        }
+
+        let room = self.room().await?;
+        self.hub.broadcast(&who.tenant, &message.channel, &message);
+        room.send(Event { identity: who.clone(), kind: EventKind::Message(message), cause });
+        Ok(())
+    }
+
+    /// Tells those members of `db-<collection>` who may read the document, and the functions that wait for it.
+    ///
+    /// The change has happened and cannot be refused any more: when the dispatcher has no room, the caller waits for it.
+    pub async fn document_changed(&self, who: &Identity, change: &DocumentChange, cause: Cause) {
+        let document = &change.document;
+        let data = match change.kind {
+            ChangeKind::Created | ChangeKind::Updated => serde_json::to_string(&document.content),
+            ChangeKind::Deleted => serde_json::to_string(&document.id),
+        };
+        let message = Message {
+            kind: change.kind.message_type().into(),
+            data: data.expect("keys of a document are strings, so it is always JSON"),
+            channel: format!("db-{}", change.collection),
+            ..Message::default()
+        };
+
+        let permissions = Permissions::of(&change.collection);
+        self.hub.broadcast_to(&who.tenant, &message.channel, &message, |member| {
+            permissions.may_read(member, &document.account, &document.owner)
+        });
+        let event = Event { identity: who.clone(), kind: EventKind::Message(message), cause };
+        if self.events.send(event).await.is_err() {
+            tracing::warn!(
+                tenant = %who.tenant,
+                collection = %change.collection,
+                document = %document.id,
+                "a document changed after the dispatcher stopped: no function runs for it"
+            );
+        }
+    }
+
+    /// Room for one event. Taken before anything is delivered, so that nothing is delivered that will not be processed.
+    pub async fn room(&self) -> Result<Permit<'_, Event>, ChannelError> {
+        match timeout(WAIT_FOR_ROOM, self.events.reserve()).await {
+            Ok(Ok(room)) => Ok(room),
+            Ok(Err(_)) | Err(_) => Err(ChannelError::Unavailable),
+        }
+    }
+
+    fn check_size(&self, message: &Message) -> Result<(), ChannelError> {
+        let limit = self.hub.config().message_bytes;
+        let size = message.data.len();
+        if size > limit {
+            return Err(ChannelError::Invalid(format!("a message's data has at most {limit} bytes; this has {size}")));
+        }
+        Ok(())
+    }
+}
+
+fn check_names(message: &Message) -> Result<(), ChannelError> {
+    let kind = &message.kind;
+    let type_error = if kind.is_empty() {
+        Some("no type was specified".to_string())
+    } else if kind.len() > MAX_NAME {
+        Some(format!("a message's type has at most {MAX_NAME} bytes; this one has {}", kind.len()))
+    } else {
+        None
+    };
+    channel_name_error(&message.channel).or(type_error).map_or(Ok(()), |error| Err(ChannelError::Invalid(error)))
+}
+
+/// Keeps the types and channels of the platform to the platform and root. Functions may never tell of a changed document,
+/// not even when they run for root: others would believe it.
+fn check_rights(who: &Identity, message: &Message, cause: &Cause) -> Result<(), ChannelError> {
+    let kind = message.kind.as_str();
+    let from_function = cause.depth > 0;
+    // Would start the functions that wait for somebody to join, for a call, or for a write.
+    let is_trigger = matches!(kind, "join" | "web") || kind.starts_with("before:");
+    let is_reserved = (is_platform_type(kind) || is_trigger) && !who.is_root();
+    if is_reserved || (is_document_type(kind) && from_function) {
+        return Err(ChannelError::Forbidden(format!("only the platform sends messages of type `{kind}`")));
+    }
+    if is_platform_channel(&message.channel) && !who.is_root() {
+        return Err(ChannelError::Forbidden("you cannot write to database channel".into()));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
+mod tests {
+    use chrono::DateTime;
+    use serde_json::json;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::{
+        document::Document,
+        hub::{
+            Connected,
+            tests::{config, unread, user},
+        },
+    };
+
+    fn channels() -> (Channels, mpsc::Receiver<Event>) {
+        let (sender, events) = mpsc::channel(8);
+        (Channels::new(Hub::new(&config()), sender), events)
+    }
+
+    fn member(channels: &Channels, who: &Identity, channel: &str) -> Connected {
+        let connected = channels.hub().connect(&who.tenant).unwrap();
+        connected.authenticate(who.clone(), "token");
+        channels.hub().join(&connected, channel).unwrap();
+        connected
+    }
+
+    fn message(channel: &str, kind: &str, data: &str) -> Message {
+        Message {
+            sid: "user-msg".into(),
+            kind: kind.into(),
+            data: data.into(),
+            channel: channel.into(),
+            token: "secret".into(),
+        }
+    }
+
+    fn told(event: Event) -> Message {
+        match event.kind {
+            EventKind::Message(message) => message,
+            EventKind::Web(_) => Message::default(),
+        }
+    }
+
+    fn root() -> Identity {
+        Identity { role: 100, ..user("a", "root") }
+    }
+
+    #[tokio::test]
+    async fn a_published_message_reaches_members_and_functions_without_the_token() {
+        let (channels, mut events) = channels();
+        let (ann, ben) = (user("a", "ann"), user("a", "ben"));
+        let hears = member(&channels, &ben, "news");
+        let cause = Cause::outside();
+
+        channels.publish(&ann, message("news", "flash", "1"), cause.clone()).await.unwrap();
+        channels.publish(&ann, message("news", "chan_in", "2"), cause.clone()).await.unwrap();
+
+        let expected = [("flash", "1"), ("chan_out", "2")]
+            .map(|(kind, data)| Message { token: String::new(), ..message("news", kind, data) });
+        assert_eq!(unread(&hears), expected);
+        let event = events.recv().await.unwrap();
+        assert_eq!((&event.identity, &event.cause.trace_id), (&ann, &cause.trace_id));
+        assert_eq!([told(event), told(events.recv().await.unwrap())], expected);
+    }
+
+    #[tokio::test]
+    async fn what_belongs_to_the_platform_is_refused_to_users() {
+        let (channels, mut events) = channels();
+        let ann = user("a", "ann");
+
+        let types = ["joined", "init", "token", "ok", "error", "fn_call", "http_response", "db_created", "join", "web"];
+        for kind in types {
+            let refused = channels.publish(&ann, message("news", kind, ""), Cause::outside()).await;
+            assert!(matches!(refused, Err(ChannelError::Forbidden(_))), "{kind}");
+            channels.publish(&root(), message("news", kind, ""), Cause::outside()).await.unwrap();
+            events.recv().await.unwrap();
+        }
+        let refused = channels.publish(&ann, message("db-tasks", "custom", ""), Cause::outside()).await.unwrap_err();
+        assert_eq!(refused.to_string(), "you cannot write to database channel");
+        channels.publish(&root(), message("db-tasks", "custom", ""), Cause::outside()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_function_never_tells_of_documents_even_for_root() {
+        let (channels, _events) = channels();
+        let cause = Cause::outside().next();
+
+        let refused = channels.publish(&root(), message("db-tasks", "db_deleted", ""), cause).await;
+
+        assert!(matches!(refused, Err(ChannelError::Forbidden(_))));
+    }
+
+    #[tokio::test]
+    async fn a_message_has_a_channel_a_type_and_a_size() {
+        let (channels, mut events) = channels();
+        let large = "x".repeat(1_025);
+        let long = "x".repeat(257);
+
+        for (channel, kind, data, why) in [
+            ("", "custom", "", "no channel was specified"),
+            ("web", "custom", "", "name of a trigger"),
+            (long.as_str(), "custom", "", "at most 256 bytes"),
+            ("news", "", "", "no type was specified"),
+            ("news", long.as_str(), "", "at most 256 bytes"),
+            ("news", "custom", large.as_str(), "at most 1024 bytes; this has 1025"),
+        ] {
+            let refused = channels.publish(&root(), message(channel, kind, data), Cause::outside()).await.unwrap_err();
+            assert!(matches!(&refused, ChannelError::Invalid(text) if text.contains(why)), "{refused}");
+        }
+        assert!(events.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn nothing_is_delivered_that_no_function_will_see() {
+        let (channels, mut events) = channels();
+        let ann = user("a", "ann");
+        let hears = member(&channels, &ann, "news");
+        for n in 0..8 {
+            channels.publish(&ann, message("news", "custom", &n.to_string()), Cause::outside()).await.unwrap();
+        }
+        unread(&hears);
+
+        let refused = channels.publish(&ann, message("news", "custom", "too many"), Cause::outside()).await;
+
+        assert!(matches!(refused, Err(ChannelError::Unavailable)));
+        assert!(unread(&hears).is_empty());
+        events.recv().await.unwrap();
+        channels.publish(&ann, message("news", "custom", "fits"), Cause::outside()).await.unwrap();
+    }
+
+    fn change(collection: &str, kind: ChangeKind, owner: &Identity) -> DocumentChange {
+        let content = json!({ "title": "é \"q\"", "id": "1", "accountId": owner.account });
+        let document = Document {
+            id: "1".into(),
+            account: owner.account.clone(),
+            owner: owner.user.clone(),
+            created: DateTime::UNIX_EPOCH,
+            version: 1,
+            content: content.as_object().cloned().unwrap(),
+        };
+        DocumentChange { collection: collection.into(), kind, document }
+    }
+
+    #[tokio::test]
+    async fn who_may_read_a_document_hears_of_its_changes() {
+        let (channels, mut events) = channels();
+        let ann = user("a", "ann");
+        let colleague = Identity { account: ann.account.clone(), ..user("a", "cleo") };
+        let (ben, stranger) = (user("a", "ben"), user("b", "ann"));
+
+        for (collection, hearing) in [("x_700_", [1, 0, 0, 0]), ("x", [1, 1, 0, 0]), ("x_774_", [1, 1, 1, 0])] {
+            let channel = format!("db-{collection}");
+            let members = [&ann, &colleague, &ben, &stranger].map(|who| member(&channels, who, &channel));
+            for (kind, name) in [
+                (ChangeKind::Created, "db_created"),
+                (ChangeKind::Updated, "db_updated"),
+                (ChangeKind::Deleted, "db_deleted"),
+            ] {
+                channels.document_changed(&ann, &change(collection, kind, &ann), Cause::outside()).await;
+
+                let heard = members.each_ref().map(|member| unread(member).len());
+                assert_eq!(heard, hearing, "{collection} {name}");
+                let event = events.recv().await.unwrap();
+                assert_eq!(event.identity, ann);
+                let event = told(event);
+                assert_eq!((event.kind.as_str(), &event.channel), (name, &channel));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn created_and_updated_bring_the_document_and_deleted_its_id() {
+        let (channels, _events) = channels();
+        let ann = user("a", "ann");
+        let hears = member(&channels, &ann, "db-x");
+
+        for kind in [ChangeKind::Created, ChangeKind::Updated, ChangeKind::Deleted] {
+            channels.document_changed(&ann, &change("x", kind, &ann), Cause::outside()).await;
+        }
+
+        let document = r#"{"title":"é \"q\"","id":"1","accountId":"account of ann"}"#;
+        let data: Vec<_> = unread(&hears).into_iter().map(|message| message.data).collect();
+        assert_eq!(data, [document, document, r#""1""#]);
+    }
+}

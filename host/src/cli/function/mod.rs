@@ -1,0 +1,167 @@
+//! `thimble function`: upload, run and look after functions.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, ensure};
+use clap::{Args, Subcommand};
+use reqwest::Method;
+use serde_json::json;
+
+use self::view::FunctionView;
+use super::{client::Client, credentials::Connection, output};
+
+mod invoke;
+mod upload;
+mod view;
+
+#[derive(Debug, Subcommand)]
+pub enum Function {
+    #[command(flatten)]
+    Remote(Remote),
+    /// Compile JavaScript to a WebAssembly component on disk, without a server
+    Build(Build),
+}
+
+/// What is done on a server.
+#[derive(Debug, Subcommand)]
+pub enum Remote {
+    /// Upload a new function
+    Add(Upload),
+    /// Upload the next version of a function
+    Update(Upload),
+    /// List functions
+    List {
+        /// Only those with this trigger
+        trigger: Option<String>,
+    },
+    /// Show a function and its last runs
+    Info { name: String },
+    /// Show what the last runs logged, oldest first
+    Logs {
+        name: String,
+        /// Only this run
+        #[arg(long, value_name = "ID")]
+        run: Option<String>,
+        /// At most so many runs
+        #[arg(long, default_value_t = 10)]
+        limit: usize,
+    },
+    /// Run a function and print what it returns; its log goes to standard error
+    Run(Run),
+    /// Delete a function with its versions and history
+    Delete { name: String },
+    /// Make an earlier version current again
+    Rollback {
+        name: String,
+        /// The version [default: the one before the current]
+        #[arg(long)]
+        version: Option<i64>,
+    },
+    /// Save the WebAssembly component of a function, for use elsewhere
+    Wasm {
+        name: String,
+        /// File to write
+        #[arg(long, value_name = "FILE")]
+        output: PathBuf,
+    },
+}
+
+/// Arguments of `function add` and `function update`.
+#[derive(Debug, Args)]
+pub struct Upload {
+    #[command(flatten)]
+    name: Name,
+    /// What the function runs for: `web`, a channel, or a type such as `chan_out` or `db_created`
+    #[arg(long)]
+    trigger: Option<String>,
+    /// JavaScript file
+    #[arg(long, value_name = "FILE")]
+    source: PathBuf,
+}
+
+/// The name, as an option (StaticBackend's way) or as an argument.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Name {
+    /// Name of the function
+    #[arg(value_name = "NAME")]
+    positional: Option<String>,
+    /// Name of the function
+    #[arg(long = "name", value_name = "NAME")]
+    option: Option<String>,
+}
+
+/// Arguments of `function run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    name: String,
+    /// JSON that the function gets as its body
+    #[arg(long, value_name = "JSON", conflicts_with = "data_file")]
+    data: Option<String>,
+    /// File with the JSON
+    #[arg(long, value_name = "FILE")]
+    data_file: Option<PathBuf>,
+    /// Run as the user that `thimble login` kept, not as root; works for functions with the trigger `web`
+    #[arg(long)]
+    as_user: bool,
+}
+
+/// Arguments of `function build`.
+#[derive(Debug, Args)]
+pub struct Build {
+    /// JavaScript file
+    #[arg(long, value_name = "FILE")]
+    source: PathBuf,
+    /// Component to write [default: the source's name with .wasm]
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Name of the function in error messages [default: the source's name]
+    #[arg(long)]
+    name: Option<String>,
+}
+
+impl Name {
+    fn as_str(&self) -> &str {
+        self.positional.as_deref().or(self.option.as_deref()).unwrap_or_default()
+    }
+}
+
+pub async fn run(connection: &Connection, function: Function) -> anyhow::Result<()> {
+    let remote = match function {
+        Function::Remote(remote) => remote,
+        Function::Build(build) => return upload::build(&build).await,
+    };
+    let credentials = connection.credentials()?;
+    let client = Client::new(&credentials)?;
+    match remote {
+        Remote::Add(upload) => upload::add(&client, &upload).await,
+        Remote::Update(upload) => upload::update(&client, &upload).await,
+        Remote::List { trigger } => view::list(&client, trigger.as_deref()).await,
+        Remote::Info { name } => view::info(&client, &name).await,
+        Remote::Logs { name, run, limit } => view::logs(&client, &name, run.as_deref(), limit).await,
+        Remote::Run(run) => invoke::run(&credentials, client, run).await,
+        Remote::Delete { name } => delete(&client, &name).await,
+        Remote::Rollback { name, version } => rollback(&client, &name, version).await,
+        Remote::Wasm { name, output } => wasm(&client, &name, &output).await,
+    }
+}
+
+async fn delete(client: &Client, name: &str) -> anyhow::Result<()> {
+    let existed: bool = client.get(&["fn", "delete", name], &[]).await?;
+    ensure!(existed, "function `{name}` not found: `thimble function list` shows what there is");
+    output::line(&format!("Function {name} deleted"))
+}
+
+async fn rollback(client: &Client, name: &str, version: Option<i64>) -> anyhow::Result<()> {
+    let body = version.map_or_else(|| json!({}), |version| json!({ "version": version }));
+    let function: FunctionView = client.post(&["fn", "rollback", name], &body).await?;
+    output::line(&format!("Function {name} runs version {} now", function.version))
+}
+
+async fn wasm(client: &Client, name: &str, output: &Path) -> anyhow::Result<()> {
+    let answer = client.send(Method::GET, &["fn", "wasm", name], |request| request).await?;
+    let component = client.accepted(answer)?;
+    ensure!(component.starts_with(b"\0asm"), "the server did not answer with a WebAssembly component");
+    std::fs::write(output, &component).with_context(|| format!("cannot write {}", output.display()))?;
+    output::line(&format!("{} written, {}", output.display(), output::size(component.len() as i64)))
+}

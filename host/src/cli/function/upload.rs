@@ -1,0 +1,106 @@
+//! `function add`, `update` and `build`: from a file to a function.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, anyhow, bail};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{Build, Upload, view::FunctionView};
+use crate::{
+    cli::{caret, client::Client, output},
+    config::{Config, Overrides},
+    function::{WEB_TRIGGER, name_error},
+    runtime::build_component,
+};
+
+/// What the server says to an upload; other servers answer `true`.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Uploaded {
+    /// The version that runs now.
+    version: i64,
+    /// What the top level logged.
+    log: Vec<String>,
+}
+
+pub async fn add(client: &Client, upload: &Upload) -> anyhow::Result<()> {
+    let name = checked_name(upload.name.as_str())?;
+    let trigger = upload.trigger.as_deref().context(
+        "no trigger: give `--trigger web` for a function that is called over HTTP, \
+         or a channel or a type (`--trigger chan_out`) for one that runs for messages",
+    )?;
+    let source = read(&upload.source)?;
+    let body = json!({ "name": name, "trigger": trigger, "code": source });
+    send(client, "add", name, upload, &source, body).await?;
+    output::line(&format!("Function {name} created successfully"))?;
+    match trigger {
+        WEB_TRIGGER => output::line(&format!("Function URL: {}", client.url(&["fn", "exec", name]))),
+        trigger => output::line(&format!("Function will trigger on topic: {trigger}")),
+    }
+}
+
+pub async fn update(client: &Client, upload: &Upload) -> anyhow::Result<()> {
+    let name = checked_name(upload.name.as_str())?;
+    let source = read(&upload.source)?;
+    let current = FunctionView::fetch(client, name, 1).await?;
+    let trigger = upload.trigger.as_deref().unwrap_or(&current.trigger);
+    let body = json!({ "id": current.id, "name": name, "trigger": trigger, "code": source });
+    let version = send(client, "update", name, upload, &source, body).await?.version;
+    output::line(&format!("Function {name} updated successfully: it runs version {version} now"))
+}
+
+/// Compiles without a server.
+pub async fn build(build: &Build) -> anyhow::Result<()> {
+    let source = read(&build.source)?;
+    let name = match &build.name {
+        Some(name) => name.clone(),
+        None => build.source.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+    };
+    let name = checked_name(&name)?;
+    let output = build.output.clone().unwrap_or_else(|| build.source.with_extension("wasm"));
+    let limits = Config::load(None, Overrides::default())?.limits;
+    let component = build_component(name, &source, &limits)
+        .await
+        .map_err(|error| in_file(error.into(), name, &build.source, &source))?;
+    fs::write(&output, &component).with_context(|| format!("cannot write {}", output.display()))?;
+    output::line(&format!("{} written, {}", output.display(), output::size(component.len() as i64)))
+}
+
+async fn send(
+    client: &Client,
+    route: &str,
+    name: &str,
+    upload: &Upload,
+    source: &str,
+    body: serde_json::Value,
+) -> anyhow::Result<Uploaded> {
+    let answer = client.send(reqwest::Method::POST, &["fn", route], |request| request.json(&body)).await?;
+    let body = client.accepted(answer).map_err(|error| in_file(error, name, &upload.source, source))?;
+    let uploaded: Uploaded = serde_json::from_slice(&body).unwrap_or_default();
+    if !uploaded.log.is_empty() {
+        output::note("The top level of the function logged:");
+        uploaded.log.iter().for_each(|entry| output::note(&format!("  {}", output::printable(entry))));
+    }
+    Ok(uploaded)
+}
+
+/// An error that names a place in the source is shown with the line there; others (a taken name, a bad trigger) stay.
+fn in_file(error: anyhow::Error, name: &str, path: &Path, source: &str) -> anyhow::Error {
+    caret::explain(&error.to_string(), name, path, source).map_or(error, |text| anyhow!(text))
+}
+
+fn checked_name(name: &str) -> anyhow::Result<&str> {
+    match name_error(name) {
+        Some(error) => bail!(error),
+        None => Ok(name),
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        anyhow!("{} is not UTF-8 text: byte {at} cannot be read. Save the file as UTF-8", path.display())
+    })
+}

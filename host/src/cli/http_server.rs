@@ -1,0 +1,218 @@
+//! Accepts connections and serves each with HTTP/1.1, within bounds that a client cannot stretch.
+//!
+//! `axum::serve` has no deadline for a request's head and no bound on connections; this is the same loop with both.
+
+use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use axum::{Router, extract::ConnectInfo};
+use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    time,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::ServiceExt;
+
+use super::{lingering::Lingering, paced_body::PacedBody};
+
+/// A request's head must be there within this time; an idle connection is closed after it as well.
+const HEAD: Duration = Duration::from_secs(10);
+
+/// Bytes of a request's head: a little more than the longest URL (64 KiB, then 414), so that both have their own answer.
+/// More is answered with 431, and so are more than 100 header lines (hyper's default, which costs no allocation).
+const MAX_HEAD: usize = 80 << 10;
+
+/// Bytes that are buffered for a connection.
+const MAX_BUFFER: usize = 2 * MAX_HEAD;
+
+/// Pause after the system refused to accept, which it does at once and again while there are no files left.
+const REFUSED: Duration = Duration::from_millis(100);
+
+/// Serves until `stop`; then accepts no more and returns when the requests in flight are answered.
+///
+/// At most `most` connections are open; further ones wait in the system's queue.
+pub async fn serve(listener: TcpListener, routes: Router, most: usize, stop: CancellationToken) {
+    let places = Arc::new(Semaphore::new(most));
+    let connections = TaskTracker::new();
+    let mut refused = false;
+    let accepting = async {
+        loop {
+            let Ok(place) = places.clone().acquire_owned().await else { return };
+            match listener.accept().await {
+                Ok((stream, peer)) => {
+                    refused = false;
+                    let connection = connection(stream, peer, routes.clone(), stop.clone());
+                    connections.spawn(async move {
+                        connection.await;
+                        drop(place);
+                    });
+                }
+                Err(error) if is_the_peers(&error) => {}
+                Err(error) => {
+                    // Once, not ten times a second.
+                    if !std::mem::replace(&mut refused, true) {
+                        tracing::error!(%error, "connections cannot be accepted; trying again");
+                    }
+                    time::sleep(REFUSED).await;
+                }
+            }
+        }
+    };
+    stop.run_until_cancelled(accepting).await;
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+}
+
+/// The client went away before it was accepted.
+fn is_the_peers(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+async fn connection(stream: TcpStream, peer: SocketAddr, routes: Router, stop: CancellationToken) {
+    // Small answers and events of streams leave at once.
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        let request = request.map(PacedBody::new);
+        let routes = routes.clone();
+        async move { Ok::<_, Infallible>(routes.oneshot(request).await.unwrap_or_else(|never| match never {})) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_header_size(MAX_HEAD)
+        .max_buf_size(MAX_BUFFER)
+        .serve_connection(TokioIo::new(Lingering::new(stream)), service)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, error = &error as &dyn std::error::Error, "a connection ended early");
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
+mod tests {
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    struct Server {
+        address: SocketAddr,
+        stop: CancellationToken,
+        serving: tokio::task::JoinHandle<()>,
+    }
+
+    async fn server(routes: Router, most: usize) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        Server { address, stop: stop.clone(), serving: tokio::spawn(serve(listener, routes, most, stop)) }
+    }
+
+    async fn answer(address: SocketAddr, request: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    fn request(path: &str, headers: &str) -> String {
+        format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}\r\n")
+    }
+
+    #[tokio::test]
+    async fn a_request_is_answered_and_knows_its_peer() {
+        let routes = Router::new()
+            .route("/", get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.ip().to_string() }));
+        let server = server(routes, 10).await;
+
+        let answer = answer(server.address, &request("/", "")).await;
+
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("127.0.0.1"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn too_much_of_a_head_has_its_own_answer() {
+        let server = server(Router::new().route("/", get(|| async { "" })), 10).await;
+
+        let many: String = (0..150).map(|number| format!("h{number}: x\r\n")).collect();
+        assert!(answer(server.address, &request("/", &many)).await.starts_with("HTTP/1.1 431"));
+        for size in [100_000, 10_000_000] {
+            let long = format!("h: {}\r\n", "x".repeat(size));
+            assert!(answer(server.address, &request("/", &long)).await.starts_with("HTTP/1.1 431"));
+        }
+        let path = format!("/{}", "x".repeat(65_536));
+        assert!(answer(server.address, &request(&path, "")).await.starts_with("HTTP/1.1 414"));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_arrives_although_the_body_was_not_read() {
+        let routes = Router::new().route("/", axum::routing::post(|_: axum::body::Bytes| async {}));
+        let server = server(routes, 10).await;
+        let body = "x".repeat(20_000_000);
+
+        let request = format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+
+        assert!(answer(server.address, &request).await.starts_with("HTTP/1.1 413"));
+    }
+
+    #[tokio::test]
+    async fn a_request_in_flight_is_answered_before_the_end() {
+        let (started, starts) = tokio::sync::oneshot::channel();
+        let (go_on, waits) = tokio::sync::oneshot::channel::<()>();
+        let once = Arc::new(std::sync::Mutex::new(Some((started, waits))));
+        let routes = Router::new().route(
+            "/",
+            get(move || async move {
+                let (started, waits) = once.lock().unwrap().take().unwrap();
+                started.send(()).unwrap();
+                waits.await.unwrap();
+                "done"
+            }),
+        );
+        let server = server(routes, 10).await;
+        let answered = tokio::spawn({
+            let address = server.address;
+            async move { answer(address, &request("/", "")).await }
+        });
+        starts.await.unwrap();
+
+        server.stop.cancel();
+        assert!(!server.serving.is_finished());
+        go_on.send(()).unwrap();
+
+        assert!(answered.await.unwrap().ends_with("done"));
+        server.serving.await.unwrap();
+        assert!(TcpStream::connect(server.address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn connections_over_the_bound_wait_for_a_place() {
+        let server = server(Router::new().route("/", get(|| async { "done" })), 1).await;
+        let idle = TcpStream::connect(server.address).await.unwrap();
+
+        let mut waiting = tokio::spawn({
+            let address = server.address;
+            async move { answer(address, &request("/", "")).await }
+        });
+        let waited = time::timeout(Duration::from_millis(200), &mut waiting).await;
+        assert!(waited.is_err(), "answered while the only place was taken");
+        drop(idle);
+
+        assert!(waiting.await.unwrap().ends_with("done"));
+    }
+}

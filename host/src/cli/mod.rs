@@ -1,0 +1,67 @@
+//! The command line: `thimble serve` is the server, every other command is a client of its REST API.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use self::credentials::Connection;
+
+mod account;
+mod banner;
+mod caret;
+mod client;
+mod credentials;
+mod example;
+mod function;
+mod http_server;
+mod lingering;
+mod login;
+mod output;
+mod paced_body;
+mod prompt;
+mod serve;
+
+/// Thimble: a self-hosted function platform. Upload a function and forget it.
+#[derive(Debug, Parser)]
+#[command(name = "thimble", version, propagate_version = true)]
+struct Cli {
+    #[command(flatten)]
+    connection: Connection,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the server.
+    Serve(serve::Serve),
+    /// Keep the keys of an app, so that other commands need not be told.
+    Login(login::Login),
+    /// Create an app.
+    #[command(subcommand)]
+    Account(account::Account),
+    /// Upload, run and look after functions.
+    #[command(subcommand, visible_alias = "fn")]
+    Function(function::Function),
+}
+
+/// Runs the command that the arguments name; everything that goes wrong is one message on standard error and exit code 1
+/// (2 for arguments that make no sense).
+pub fn main() -> ExitCode {
+    let Cli { connection, command } = Cli::parse();
+    let result = match command {
+        Command::Serve(serve) => serve::run(serve),
+        Command::Login(login) => client::block_on(login::run(&connection, login)),
+        Command::Account(account) => client::block_on(account::run(&connection, account)),
+        Command::Function(function) => client::block_on(function::run(&connection, function)),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // Whoever read our output has seen enough.
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::note(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

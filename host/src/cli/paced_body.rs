@@ -1,0 +1,99 @@
+//! A request's body that must arrive at a bearable pace: a client that sends a byte a second would hold its connection, and
+//! whatever its handler holds, for days.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// Time for any body; it grows by a second for each of these many bytes that have arrived.
+const GRACE: Duration = Duration::from_secs(20);
+const BYTES_A_SECOND: u64 = 16 << 10;
+
+/// The body of a request.
+pub struct PacedBody<B = Incoming> {
+    body: B,
+    began: Instant,
+    received: u64,
+    /// Made when the body has to be waited for; most are there at once.
+    late: Option<Pin<Box<Sleep>>>,
+}
+
+/// Why a body ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError<E> {
+    /// The client is too slow.
+    #[error("the request's body arrives too slowly")]
+    TooSlow,
+    /// The connection failed.
+    #[error(transparent)]
+    Connection(E),
+}
+
+impl<B> PacedBody<B> {
+    /// Begins to measure.
+    pub fn new(body: B) -> Self {
+        Self { body, began: Instant::now(), received: 0, late: None }
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for PacedBody<B> {
+    type Data = Bytes;
+    type Error = BodyError<B::Error>;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let Self { body, began, received, late } = self.get_mut();
+        match Pin::new(body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                *received += frame.data_ref().map_or(0, |data| data.len() as u64);
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyError::Connection(error)))),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => {
+                let deadline = *began + time_for(*received);
+                let late = late.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+                if late.deadline() != deadline {
+                    late.as_mut().reset(deadline);
+                }
+                late.as_mut().poll(cx).map(|()| Some(Err(BodyError::TooSlow)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// How long a body may take of which so much has arrived.
+fn time_for(received: u64) -> Duration {
+    GRACE + Duration::from_secs(received / BYTES_A_SECOND)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether a body still arrives after an hour at this pace.
+    fn arrives(bytes_a_second: u64) -> bool {
+        (1..3_600).all(|second| Duration::from_secs(second) <= time_for(second * bytes_a_second))
+    }
+
+    #[test]
+    fn a_slow_line_arrives_and_a_dripping_one_does_not() {
+        assert!(arrives(20 << 10));
+        assert!(!arrives(8 << 10));
+        assert!(!arrives(1));
+        assert_eq!(time_for(20), Duration::from_secs(20));
+    }
+}

@@ -1,0 +1,231 @@
+//! The database file: taken for this process, looked at before anything is changed, made when there is none, brought up to
+//! date.
+
+use std::{
+    ffi::OsString,
+    fmt::Display,
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Read},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use sqlx::{
+    ConnectOptions, Connection, SqliteConnection, SqlitePool,
+    migrate::Migrator,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use super::Result;
+use crate::store::StoreError;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// Connections that read.
+const READERS: u32 = 4;
+
+/// Bytes that every SQLite file begins with.
+const MAGIC: &[u8] = b"SQLite format 3\0";
+
+/// Files up to this many bytes are read as a whole at start, to find damage; larger ones would take too long.
+const CHECKED: u64 = 64 << 20;
+
+/// Bytes that the write-ahead log is cut to when it has been emptied.
+const JOURNAL_SIZE_LIMIT: &str = "67108864";
+
+/// The file that a URL or a path names.
+pub fn path(url: &str) -> Result<PathBuf> {
+    let path = match url.strip_prefix("sqlite:") {
+        Some(path) => path.strip_prefix("//").unwrap_or(path),
+        // The rest of a URL may hold a password.
+        None => match url.split_once("://") {
+            Some((scheme, _)) => {
+                let error = format!("databases of the kind `{scheme}` are not supported: use sqlite:path/of/a/file");
+                return Err(StoreError::Unusable(error));
+            }
+            None => url,
+        },
+    };
+    if path.is_empty() {
+        return Err(StoreError::Unusable("the database has no path: use sqlite:path/of/a/file".into()));
+    }
+    let path = PathBuf::from(path);
+    // The same file under another name gets the same lock.
+    Ok(path.canonicalize().unwrap_or(path))
+}
+
+/// A file whose name is longer at the end.
+pub fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(end);
+    name.into()
+}
+
+/// Takes the database for this process. It is given back when the file that is returned is dropped, also by a crash.
+pub fn lock(path: &Path) -> Result<File> {
+    let failed = |error: &dyn Display| unusable(path, format_args!("cannot be locked: {error}"));
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)
+            .map_err(|error| unusable(path, format_args!("cannot be opened: its folder cannot be made: {error}")))?;
+    }
+    let lock = private(OpenOptions::new().write(true).create(true).truncate(false))
+        .open(beside(path, ".lock"))
+        .map_err(|error| failed(&error))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => {
+            Err(unusable(path, "is in use by another Thimble: stop that one first, or choose another data folder"))
+        }
+        Err(TryLockError::Error(error)) => Err(failed(&error)),
+    }
+}
+
+/// Opens the database: one connection that writes, and those that read.
+pub async fn open(path: &Path) -> Result<(SqliteConnection, SqlitePool)> {
+    if path.exists() {
+        check(path).await?
+    } else {
+        create(path).await?
+    }
+    let failed = |error: sqlx::Error| unusable(path, reason(&error));
+    let mut writer = options(path).connect().await.map_err(failed)?;
+    migrate(path, &mut writer).await?;
+    let readers = SqlitePoolOptions::new().max_connections(READERS).min_connections(READERS);
+    let readers = readers.connect_with(options(path).read_only(true)).await.map_err(failed)?;
+    Ok((writer, readers))
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(Duration::from_secs(5))
+        .foreign_keys(true)
+        .pragma("journal_size_limit", JOURNAL_SIZE_LIMIT)
+}
+
+/// Refuses a file that is not a sound database of this or an earlier version, without changing it.
+async fn check(path: &Path) -> Result<()> {
+    let size = check_beginning(path)?;
+    let failed = |error: sqlx::Error| unusable(path, reason(&error));
+    let only_look = SqliteConnectOptions::new().filename(path).read_only(true);
+    let mut connection = only_look.connect().await.map_err(failed)?;
+    if size <= CHECKED {
+        let found: String =
+            sqlx::query_scalar("pragma quick_check(1)").fetch_one(&mut connection).await.map_err(failed)?;
+        if found != "ok" {
+            return Err(unusable(path, damaged(found)));
+        }
+    }
+    let is_ours = "select exists (select 1 from sqlite_schema where name = '_sqlx_migrations')";
+    let is_ours: bool = sqlx::query_scalar(is_ours).fetch_one(&mut connection).await.map_err(failed)?;
+    if !is_ours {
+        return Err(unusable(path, "was not made by Thimble: choose another file"));
+    }
+    let newest = "select coalesce(max(version), 0) from _sqlx_migrations";
+    let newest: i64 = sqlx::query_scalar(newest).fetch_one(&mut connection).await.map_err(failed)?;
+    let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
+    if newest > known {
+        let newer = format_args!(
+            "was made by a newer Thimble (its tables are version {newest}, this Thimble knows {known}): \
+             use that one, or a backup from before it"
+        );
+        return Err(unusable(path, newer));
+    }
+    connection.close().await.map_err(failed)
+}
+
+/// What SQLite would take for a new database, or report without saying which file.
+fn check_beginning(path: &Path) -> Result<u64> {
+    let failed = |error: io::Error| unusable(path, format_args!("cannot be read: {error}"));
+    let mut file = File::open(path).map_err(failed)?;
+    let about = file.metadata().map_err(failed)?;
+    if about.is_dir() {
+        return Err(unusable(path, "is a folder: name a file in it"));
+    }
+    if about.len() == 0 {
+        return Err(unusable(path, damaged("it is empty")));
+    }
+    let mut beginning = Vec::with_capacity(MAGIC.len());
+    file.by_ref().take(MAGIC.len() as u64).read_to_end(&mut beginning).map_err(failed)?;
+    if beginning != MAGIC {
+        return Err(unusable(
+            path,
+            "is not a SQLite database, or its beginning is damaged: restore a backup, or choose another file",
+        ));
+    }
+    Ok(about.len())
+}
+
+/// Makes a database under another name first, so that there never is half of one: an empty file is always damage.
+async fn create(path: &Path) -> Result<()> {
+    let failed = |error: &dyn Display| unusable(path, format_args!("cannot be made: {error}"));
+    let log = beside(path, "-wal");
+    if fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
+        // SQLite would take it for the log of the new file.
+        let lost =
+            format_args!("is gone, but its log `{}` is there: bring it back, or move the log away", log.display());
+        return Err(unusable(path, lost));
+    }
+    let new = beside(path, ".new");
+    for left_over in ["", "-wal", "-shm", "-journal"] {
+        match fs::remove_file(beside(&new, left_over)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&error)),
+            _ => {}
+        }
+    }
+    private(OpenOptions::new().write(true).create_new(true)).open(&new).map_err(|error| failed(&error))?;
+    let mut connection = options(&new).connect().await.map_err(|error| unusable(path, reason(&error)))?;
+    migrate(path, &mut connection).await?;
+    connection.close().await.map_err(|error| unusable(path, reason(&error)))?;
+    fs::rename(&new, path).map_err(|error| failed(&error))?;
+    sync_folder(path).map_err(|error| failed(&error))
+}
+
+async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<()> {
+    MIGRATIONS.run_direct(connection).await.map_err(|error| {
+        let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<sqlx::Error>());
+        match cause {
+            Some(cause) => unusable(path, reason(cause)),
+            None => unusable(path, format_args!("cannot be brought up to date: {error}")),
+        }
+    })
+}
+
+/// So that the new name is still there after a power cut.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
+        _ => File::open(".")?.sync_all(),
+    }
+}
+
+/// Only the server's user may read what is in the database.
+fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    options
+}
+
+/// What SQLite's error means for a file that is being opened (<https://www.sqlite.org/rescode.html>).
+fn reason(error: &sqlx::Error) -> String {
+    let extended = error.as_database_error().and_then(|error| error.code()).and_then(|code| code.parse::<i32>().ok());
+    let text = error.as_database_error().map_or_else(|| error.to_string(), |error| error.message().to_owned());
+    match extended.map(|code| code & 0xff) {
+        Some(3 | 8 | 14) => format!("cannot be written: {text}; check who owns the file and its folder"),
+        Some(5 | 6) => format!("is in use by another program: {text}"),
+        Some(10) => format!("cannot be read or written: {text}"),
+        Some(11 | 26) => damaged(text),
+        Some(13) => "cannot be written: the disk is full".into(),
+        _ => format!("cannot be opened: {text}"),
+    }
+}
+
+fn damaged(how: impl Display) -> String {
+    format!("is damaged ({how}): restore a backup, or choose another file; it has been left as it is")
+}
+
+fn unusable(path: &Path, why: impl Display) -> StoreError {
+    StoreError::Unusable(format!("the database `{}` {why}", path.display()))
+}

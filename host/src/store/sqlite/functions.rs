@@ -1,0 +1,160 @@
+//! Functions and their versions.
+
+use sqlx::{FromRow, Row, SqliteConnection, sqlite::SqliteRow};
+use uuid::Uuid;
+
+use super::{
+    Result,
+    columns::{micros, now, optional_time, time},
+};
+use crate::{
+    function::{Function, Version},
+    store::{NewVersion, StoreError},
+};
+
+/// Functions, each with the version that runs.
+const FUNCTIONS: &str = r#"
+    select functions.id, functions.tenant, functions.name, functions."trigger", functions.created, functions.last_run,
+        versions.number, versions.source, versions.hash, versions.parameters, versions.created as uploaded
+    from functions
+    join versions on versions.function = functions.id and versions.number = functions.version"#;
+
+const LAST_UPLOADED_FIRST: &str = "(select max(seq) from versions where function = functions.id) desc";
+
+pub async fn add(
+    db: &mut SqliteConnection,
+    tenant: &str,
+    name: &str,
+    trigger: &str,
+    version: &NewVersion,
+) -> Result<Function> {
+    let id = Uuid::new_v4().to_string();
+    let created = now();
+    let add = r#"
+        insert into functions (id, tenant, name, "trigger", version, created) values (?, ?, ?, ?, 1, ?)
+        on conflict (tenant, name) do nothing"#;
+    let added = sqlx::query(add)
+        .bind(&id)
+        .bind(tenant)
+        .bind(name)
+        .bind(trigger)
+        .bind(micros(created))
+        .execute(&mut *db)
+        .await?;
+    if added.rows_affected() == 0 {
+        return Err(StoreError::NameTaken(name.into()));
+    }
+    insert_version(db, &id, 1, version).await?;
+    by_id(db, tenant, &id).await?.ok_or(StoreError::Database(sqlx::Error::RowNotFound))
+}
+
+pub async fn add_version(
+    db: &mut SqliteConnection,
+    tenant: &str,
+    function: &str,
+    trigger: &str,
+    version: &NewVersion,
+) -> Result<Option<Function>> {
+    let newest = "
+        select max(versions.number) from versions join functions on functions.id = versions.function
+        where functions.tenant = ? and functions.id = ?";
+    let newest: Option<i64> = sqlx::query_scalar(newest).bind(tenant).bind(function).fetch_one(&mut *db).await?;
+    let Some(newest) = newest else { return Ok(None) };
+    let number = newest + 1;
+    insert_version(db, function, number, version).await?;
+    let update = r#"update functions set version = ?, "trigger" = ? where id = ?"#;
+    sqlx::query(update).bind(number).bind(trigger).bind(function).execute(&mut *db).await?;
+    by_id(db, tenant, function).await
+}
+
+async fn insert_version(db: &mut SqliteConnection, function: &str, number: i64, version: &NewVersion) -> Result<()> {
+    let insert = "
+        insert into versions (function, number, source, hash, parameters, created) values (?, ?, ?, ?, ?, ?)";
+    sqlx::query(insert)
+        .bind(function)
+        .bind(number)
+        .bind(&version.source)
+        .bind(&version.hash)
+        .bind(version.parameters)
+        .bind(micros(now()))
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+pub async fn set_version(
+    db: &mut SqliteConnection,
+    tenant: &str,
+    function: &str,
+    number: i64,
+) -> Result<Option<Function>> {
+    let set = "
+        update functions set version = ?1
+        where tenant = ?2 and id = ?3 and exists (select 1 from versions where function = ?3 and number = ?1)";
+    let set = sqlx::query(set).bind(number).bind(tenant).bind(function).execute(&mut *db).await?;
+    if set.rows_affected() == 0 {
+        return Ok(None);
+    }
+    by_id(db, tenant, function).await
+}
+
+pub async fn by_name(db: &mut SqliteConnection, tenant: &str, name: &str) -> Result<Option<Function>> {
+    let get = format!("{FUNCTIONS} where functions.tenant = ? and functions.name = ?");
+    Ok(sqlx::query_as(&get).bind(tenant).bind(name).fetch_optional(db).await?)
+}
+
+pub async fn by_id(db: &mut SqliteConnection, tenant: &str, id: &str) -> Result<Option<Function>> {
+    let get = format!("{FUNCTIONS} where functions.tenant = ? and functions.id = ?");
+    Ok(sqlx::query_as(&get).bind(tenant).bind(id).fetch_optional(db).await?)
+}
+
+pub async fn of_tenant(db: &mut SqliteConnection, tenant: &str) -> Result<Vec<Function>> {
+    let get = format!("{FUNCTIONS} where functions.tenant = ? order by {LAST_UPLOADED_FIRST}");
+    Ok(sqlx::query_as(&get).bind(tenant).fetch_all(db).await?)
+}
+
+pub async fn all(db: &mut SqliteConnection) -> Result<Vec<Function>> {
+    Ok(sqlx::query_as(&format!("{FUNCTIONS} order by {LAST_UPLOADED_FIRST}")).fetch_all(db).await?)
+}
+
+pub async fn versions(db: &mut SqliteConnection, tenant: &str, function: &str, limit: u32) -> Result<Vec<Version>> {
+    let versions = "
+        select versions.number, case when ?3 = 1 then versions.source else '' end as source, versions.hash,
+            versions.parameters, versions.created as uploaded
+        from versions join functions on functions.id = versions.function
+        where functions.tenant = ?1 and functions.id = ?2
+        order by versions.number desc limit ?3";
+    Ok(sqlx::query_as(versions).bind(tenant).bind(function).bind(limit).fetch_all(db).await?)
+}
+
+pub async fn delete(db: &mut SqliteConnection, tenant: &str, name: &str) -> Result<bool> {
+    let delete = "delete from functions where tenant = ? and name = ?";
+    let deleted = sqlx::query(delete).bind(tenant).bind(name).execute(db).await?;
+    Ok(deleted.rows_affected() > 0)
+}
+
+impl FromRow<'_, SqliteRow> for Function {
+    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            id: row.try_get("id")?,
+            tenant: row.try_get("tenant")?,
+            name: row.try_get("name")?,
+            trigger: row.try_get("trigger")?,
+            version: Version::from_row(row)?,
+            created: time(row, "created")?,
+            last_run: optional_time(row, "last_run")?,
+        })
+    }
+}
+
+impl FromRow<'_, SqliteRow> for Version {
+    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            number: row.try_get("number")?,
+            source: row.try_get("source")?,
+            hash: row.try_get("hash")?,
+            parameters: row.try_get("parameters")?,
+            created: time(row, "uploaded")?,
+        })
+    }
+}

@@ -1,0 +1,65 @@
+//! The queue of mails.
+
+use chrono::{DateTime, Utc};
+use sqlx::{FromRow, Row, SqliteConnection, sqlite::SqliteRow};
+
+use super::{
+    Result,
+    columns::{from_json, json, micros, optional_time, time},
+};
+use crate::mail::{Mail, QueuedMail};
+
+pub async fn queue(db: &mut SqliteConnection, mail: &Mail) -> Result<()> {
+    let queue = "
+        insert into mails (id, tenant, run, message, created, next_attempt) values (?1, ?2, ?3, ?4, ?5, ?5)";
+    sqlx::query(queue)
+        .bind(&mail.id)
+        .bind(&mail.tenant)
+        .bind(&mail.run)
+        .bind(json(&mail.message)?)
+        .bind(micros(mail.created))
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+pub async fn due(db: &mut SqliteConnection, now: DateTime<Utc>, limit: u32) -> Result<Vec<QueuedMail>> {
+    let due = "select * from mails where next_attempt <= ? order by created, seq limit ?";
+    Ok(sqlx::query_as(due).bind(micros(now)).bind(limit).fetch_all(db).await?)
+}
+
+pub async fn sent(db: &mut SqliteConnection, id: &str, at: DateTime<Utc>) -> Result<()> {
+    let sent = "
+        update mails set sent = ?, attempts = attempts + 1, next_attempt = null, error = null where id = ?";
+    sqlx::query(sent).bind(micros(at)).bind(id).execute(db).await?;
+    Ok(())
+}
+
+pub async fn failed(db: &mut SqliteConnection, id: &str, error: &str, retry_at: Option<DateTime<Utc>>) -> Result<()> {
+    let failed = "update mails set attempts = attempts + 1, next_attempt = ?, error = ? where id = ?";
+    sqlx::query(failed).bind(retry_at.map(micros)).bind(error).bind(id).execute(db).await?;
+    Ok(())
+}
+
+pub async fn of_tenant(db: &mut SqliteConnection, tenant: &str, limit: u32) -> Result<Vec<QueuedMail>> {
+    let newest = "select * from mails where tenant = ? order by created desc, seq desc limit ?";
+    Ok(sqlx::query_as(newest).bind(tenant).bind(limit).fetch_all(db).await?)
+}
+
+impl FromRow<'_, SqliteRow> for QueuedMail {
+    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            mail: Mail {
+                id: row.try_get("id")?,
+                tenant: row.try_get("tenant")?,
+                run: row.try_get("run")?,
+                message: from_json(row, "message")?,
+                created: time(row, "created")?,
+            },
+            attempts: row.try_get("attempts")?,
+            sent: optional_time(row, "sent")?,
+            next_attempt: optional_time(row, "next_attempt")?,
+            error: row.try_get("error")?,
+        })
+    }
+}

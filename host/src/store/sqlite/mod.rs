@@ -1,0 +1,324 @@
+//! The store on SQLite: one connection writes, a few read beside it.
+//!
+//! Here is decided which connection does what; the SQL stands in one file for each kind of thing that is kept.
+
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use futures_util::FutureExt;
+use serde_json::{Map, Value};
+use sqlx::{SqliteConnection, SqlitePool, pool::PoolConnection};
+
+use self::writer::Writer;
+use super::{NewTenant, NewVersion, Store, StoreError, Updated};
+use crate::{
+    document::{Document, Page, PageRequest},
+    filter::Filter,
+    function::{Function, Version},
+    identity::Identity,
+    mail::{Mail, QueuedMail},
+    run::Run,
+    user::{Tenant, User},
+};
+
+mod columns;
+mod conditions;
+mod documents;
+mod file;
+mod functions;
+mod mails;
+mod runs;
+mod settings;
+mod tenants;
+#[cfg(test)]
+mod tests;
+mod users;
+mod writer;
+
+/// A query over documents is stopped after this time, so that none keeps the others waiting.
+pub const MAX_QUERY_TIME: Duration = Duration::from_secs(5);
+
+/// SQLite's code for a full disk.
+pub(super) const FULL: &str = "13";
+
+/// SQLite's code for a statement that was stopped.
+pub(super) const INTERRUPTED: &str = "9";
+
+/// SQLite looks at the clock each time it has executed this many instructions, which takes far less than a millisecond.
+const INSTRUCTIONS: i32 = 10_000;
+
+/// Thimble's tables in one file.
+pub struct Sqlite {
+    writer: Writer,
+    readers: SqlitePool,
+}
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+impl Sqlite {
+    /// Opens the file that a URL (`sqlite:path`) or a path names, makes it when there is none, and keeps it for this process
+    /// alone until the store is closed or dropped.
+    pub async fn open(url: &str) -> Result<Self> {
+        let path = file::path(url)?;
+        let lock = file::lock(&path)?;
+        let (writer, readers) = file::open(&path).await?;
+        Ok(Self { writer: Writer::start(writer, &path, lock), readers })
+    }
+
+    async fn reader(&self) -> Result<PoolConnection<sqlx::Sqlite>> {
+        Ok(self.readers.acquire().await?)
+    }
+}
+
+/// Stops every query that this connection makes from now on and that is not done in time.
+async fn limit_time(connection: &mut SqliteConnection, time: Duration) -> Result<()> {
+    let end = Instant::now() + time;
+    connection.lock_handle().await?.set_progress_handler(INSTRUCTIONS, move || Instant::now() < end);
+    Ok(())
+}
+
+/// Lets the connection take its time again.
+async fn unlimit_time(connection: &mut SqliteConnection) -> Result<()> {
+    connection.lock_handle().await?.remove_progress_handler();
+    Ok(())
+}
+
+#[async_trait]
+impl Store for Sqlite {
+    async fn ping(&self) -> Result<()> {
+        sqlx::query("select 1").execute(&mut *self.reader().await?).await?;
+        Ok(())
+    }
+
+    async fn close(&self) {
+        // The readers first: the last connection to close empties the write-ahead log, and only the writer can.
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+
+    async fn setting(&self, key: &str) -> Result<Option<String>> {
+        settings::get(&mut *self.reader().await?, key).await
+    }
+
+    async fn set_setting(&self, key: &str, value: &str) -> Result<()> {
+        let (key, value) = (key.to_owned(), value.to_owned());
+        self.writer.write(move |db| async move { settings::set(db, &key, &value).await }.boxed()).await
+    }
+
+    async fn add_tenant(&self, new: NewTenant) -> Result<()> {
+        self.writer.write(move |db| async move { tenants::add(db, &new).await }.boxed()).await
+    }
+
+    async fn tenant(&self, id: &str) -> Result<Option<Tenant>> {
+        tenants::get(&mut *self.reader().await?, id).await
+    }
+
+    async fn tenants(&self) -> Result<Vec<Tenant>> {
+        tenants::all(&mut *self.reader().await?).await
+    }
+
+    async fn add_user(&self, user: &User) -> Result<()> {
+        let user = user.clone();
+        self.writer.write(move |db| async move { users::add(db, &user).await }.boxed()).await
+    }
+
+    async fn user(&self, tenant: &str, id: &str) -> Result<Option<User>> {
+        users::get(&mut *self.reader().await?, tenant, id).await
+    }
+
+    async fn user_by_email(&self, tenant: &str, email: &str) -> Result<Option<User>> {
+        users::by_email(&mut *self.reader().await?, tenant, email).await
+    }
+
+    async fn root_user(&self, tenant: &str) -> Result<Option<User>> {
+        users::root(&mut *self.reader().await?, tenant).await
+    }
+
+    async fn account_users(&self, tenant: &str, account: &str) -> Result<Vec<User>> {
+        users::of_account(&mut *self.reader().await?, tenant, account).await
+    }
+
+    async fn update_user(&self, user: &User) -> Result<bool> {
+        let user = user.clone();
+        self.writer.write(move |db| async move { users::update(db, &user).await }.boxed()).await
+    }
+
+    async fn delete_user(&self, tenant: &str, id: &str) -> Result<bool> {
+        let (tenant, id) = (tenant.to_owned(), id.to_owned());
+        self.writer.write(move |db| async move { users::delete(db, &tenant, &id).await }.boxed()).await
+    }
+
+    async fn create_documents(
+        &self,
+        who: &Identity,
+        collection: &str,
+        contents: Vec<Map<String, Value>>,
+    ) -> Result<Vec<Document>> {
+        let new = documents::prepare(who, collection, contents)?;
+        let (tenant, collection) = (who.tenant.clone(), collection.to_owned());
+        self.writer.write(move |db| async move { documents::add(db, &tenant, &collection, new).await }.boxed()).await
+    }
+
+    async fn document(&self, who: &Identity, collection: &str, id: &str) -> Result<Option<Document>> {
+        documents::get(&mut *self.reader().await?, who, collection, id).await
+    }
+
+    async fn documents(&self, who: &Identity, collection: &str, ids: &[String]) -> Result<Vec<Document>> {
+        documents::by_ids(&mut *self.reader().await?, who, collection, ids).await
+    }
+
+    async fn list(&self, who: &Identity, collection: &str, filter: &Filter, page: &PageRequest) -> Result<Page> {
+        let mut reader = self.reader().await?;
+        limit_time(&mut reader, MAX_QUERY_TIME).await?;
+        documents::list(&mut reader, who, collection, filter, page).await
+    }
+
+    async fn count(&self, who: &Identity, collection: &str, filter: &Filter) -> Result<i64> {
+        let mut reader = self.reader().await?;
+        limit_time(&mut reader, MAX_QUERY_TIME).await?;
+        documents::count(&mut reader, who, collection, filter).await
+    }
+
+    async fn update_document(
+        &self,
+        who: &Identity,
+        collection: &str,
+        id: &str,
+        changes: Map<String, Value>,
+    ) -> Result<Updated> {
+        let (who, collection, id) = (who.clone(), collection.to_owned(), id.to_owned());
+        self.writer
+            .write(move |db| async move { documents::update(db, &who, &collection, &id, changes).await }.boxed())
+            .await
+    }
+
+    async fn update_documents(
+        &self,
+        who: &Identity,
+        collection: &str,
+        filter: &Filter,
+        changes: Map<String, Value>,
+    ) -> Result<Vec<Document>> {
+        let (who, collection, filter) = (who.clone(), collection.to_owned(), filter.clone());
+        self.writer
+            .write(move |db| {
+                async move { documents::update_matching(db, &who, &collection, &filter, changes).await }.boxed()
+            })
+            .await
+    }
+
+    async fn increment(&self, who: &Identity, collection: &str, id: &str, field: &str, by: i64) -> Result<Updated> {
+        let (who, collection) = (who.clone(), collection.to_owned());
+        let (id, field) = (id.to_owned(), field.to_owned());
+        self.writer
+            .write(move |db| async move { documents::increment(db, &who, &collection, &id, &field, by).await }.boxed())
+            .await
+    }
+
+    async fn delete_document(&self, who: &Identity, collection: &str, id: &str) -> Result<Option<Document>> {
+        let (who, collection, id) = (who.clone(), collection.to_owned(), id.to_owned());
+        self.writer.write(move |db| async move { documents::delete(db, &who, &collection, &id).await }.boxed()).await
+    }
+
+    async fn delete_documents(&self, who: &Identity, collection: &str, filter: &Filter) -> Result<Vec<Document>> {
+        let (who, collection, filter) = (who.clone(), collection.to_owned(), filter.clone());
+        self.writer
+            .write(move |db| async move { documents::delete_matching(db, &who, &collection, &filter).await }.boxed())
+            .await
+    }
+
+    async fn collections(&self, tenant: &str) -> Result<Vec<String>> {
+        documents::collections(&mut *self.reader().await?, tenant).await
+    }
+
+    async fn add_function(&self, tenant: &str, name: &str, trigger: &str, version: NewVersion) -> Result<Function> {
+        let (tenant, name, trigger) = (tenant.to_owned(), name.to_owned(), trigger.to_owned());
+        self.writer
+            .write(move |db| async move { functions::add(db, &tenant, &name, &trigger, &version).await }.boxed())
+            .await
+    }
+
+    async fn add_version(
+        &self,
+        tenant: &str,
+        function: &str,
+        trigger: &str,
+        version: NewVersion,
+    ) -> Result<Option<Function>> {
+        let (tenant, function, trigger) = (tenant.to_owned(), function.to_owned(), trigger.to_owned());
+        self.writer
+            .write(move |db| {
+                async move { functions::add_version(db, &tenant, &function, &trigger, &version).await }.boxed()
+            })
+            .await
+    }
+
+    async fn set_version(&self, tenant: &str, function: &str, number: i64) -> Result<Option<Function>> {
+        let (tenant, function) = (tenant.to_owned(), function.to_owned());
+        self.writer
+            .write(move |db| async move { functions::set_version(db, &tenant, &function, number).await }.boxed())
+            .await
+    }
+
+    async fn function(&self, tenant: &str, name: &str) -> Result<Option<Function>> {
+        functions::by_name(&mut *self.reader().await?, tenant, name).await
+    }
+
+    async fn function_by_id(&self, tenant: &str, id: &str) -> Result<Option<Function>> {
+        functions::by_id(&mut *self.reader().await?, tenant, id).await
+    }
+
+    async fn functions(&self, tenant: &str) -> Result<Vec<Function>> {
+        functions::of_tenant(&mut *self.reader().await?, tenant).await
+    }
+
+    async fn all_functions(&self) -> Result<Vec<Function>> {
+        functions::all(&mut *self.reader().await?).await
+    }
+
+    async fn versions(&self, tenant: &str, function: &str, limit: u32) -> Result<Vec<Version>> {
+        functions::versions(&mut *self.reader().await?, tenant, function, limit).await
+    }
+
+    async fn delete_function(&self, tenant: &str, name: &str) -> Result<bool> {
+        let (tenant, name) = (tenant.to_owned(), name.to_owned());
+        self.writer.write(move |db| async move { functions::delete(db, &tenant, &name).await }.boxed()).await
+    }
+
+    async fn record_run(&self, run: &Run) -> Result<()> {
+        let run = run.clone();
+        self.writer.write(move |db| async move { runs::record(db, &run).await }.boxed()).await
+    }
+
+    async fn runs(&self, tenant: &str, function: &str, limit: u32) -> Result<Vec<Run>> {
+        runs::last(&mut *self.reader().await?, tenant, function, limit).await
+    }
+
+    async fn prune_runs(&self, before: DateTime<Utc>, keep: u32) -> Result<u64> {
+        self.writer.write(move |db| async move { runs::prune(db, before, keep).await }.boxed()).await
+    }
+
+    async fn queue_mail(&self, mail: &Mail) -> Result<()> {
+        let mail = mail.clone();
+        self.writer.write(move |db| async move { mails::queue(db, &mail).await }.boxed()).await
+    }
+
+    async fn due_mails(&self, now: DateTime<Utc>, limit: u32) -> Result<Vec<QueuedMail>> {
+        mails::due(&mut *self.reader().await?, now, limit).await
+    }
+
+    async fn mail_sent(&self, id: &str, at: DateTime<Utc>) -> Result<()> {
+        let id = id.to_owned();
+        self.writer.write(move |db| async move { mails::sent(db, &id, at).await }.boxed()).await
+    }
+
+    async fn mail_failed(&self, id: &str, error: &str, retry_at: Option<DateTime<Utc>>) -> Result<()> {
+        let (id, error) = (id.to_owned(), error.to_owned());
+        self.writer.write(move |db| async move { mails::failed(db, &id, &error, retry_at).await }.boxed()).await
+    }
+
+    async fn mails(&self, tenant: &str, limit: u32) -> Result<Vec<QueuedMail>> {
+        mails::of_tenant(&mut *self.reader().await?, tenant, limit).await
+    }
+}

@@ -1,0 +1,86 @@
+//! The history of runs.
+
+use chrono::{DateTime, Utc};
+use sqlx::{FromRow, Row, SqliteConnection, sqlite::SqliteRow};
+
+use super::{
+    Result,
+    columns::{from_json, json, micros, time},
+};
+use crate::run::{Outcome, Run};
+
+pub async fn record(db: &mut SqliteConnection, run: &Run) -> Result<()> {
+    let started = micros(run.started);
+    let function = "
+        update functions set last_run = max(coalesce(last_run, ?1), ?1) where tenant = ?2 and id = ?3";
+    let function = sqlx::query(function).bind(started).bind(&run.tenant).bind(&run.function).execute(&mut *db).await?;
+    // A function can be deleted while it runs; nobody will ask for this run.
+    if function.rows_affected() == 0 {
+        return Ok(());
+    }
+    let record = r#"
+        insert into runs
+            (id, tenant, function, version, "trigger", outcome, error, started, completed, duration_us, fuel,
+            peak_memory, trace_id, log)
+        values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"#;
+    sqlx::query(record)
+        .bind(&run.id)
+        .bind(&run.tenant)
+        .bind(&run.function)
+        .bind(run.version)
+        .bind(&run.trigger)
+        .bind(run.outcome.as_str())
+        .bind(&run.error)
+        .bind(started)
+        .bind(micros(run.completed))
+        .bind(run.duration_us)
+        .bind(run.fuel)
+        .bind(run.peak_memory)
+        .bind(&run.trace_id)
+        .bind(json(&run.log)?)
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+pub async fn last(db: &mut SqliteConnection, tenant: &str, function: &str, limit: u32) -> Result<Vec<Run>> {
+    let last = "select * from runs where function = ? and tenant = ? order by started desc, seq desc limit ?";
+    let mut runs: Vec<Run> = sqlx::query_as(last).bind(function).bind(tenant).bind(limit).fetch_all(db).await?;
+    runs.reverse();
+    Ok(runs)
+}
+
+pub async fn prune(db: &mut SqliteConnection, before: DateTime<Utc>, keep: u32) -> Result<u64> {
+    let old = sqlx::query("delete from runs where started < ?").bind(micros(before)).execute(&mut *db).await?;
+    let surplus = "
+        delete from runs where seq in (
+            select seq from (
+                select seq, row_number() over (partition by function order by started desc, seq desc) as place
+                from runs)
+            where place > ?)";
+    let surplus = sqlx::query(surplus).bind(keep).execute(db).await?;
+    Ok(old.rows_affected() + surplus.rows_affected())
+}
+
+impl FromRow<'_, SqliteRow> for Run {
+    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+        let outcome: &str = row.try_get("outcome")?;
+        Ok(Self {
+            id: row.try_get("id")?,
+            tenant: row.try_get("tenant")?,
+            function: row.try_get("function")?,
+            version: row.try_get("version")?,
+            trigger: row.try_get("trigger")?,
+            outcome: Outcome::parse(outcome)
+                .ok_or_else(|| sqlx::Error::Decode(format!("no outcome is called `{outcome}`").into()))?,
+            error: row.try_get("error")?,
+            started: time(row, "started")?,
+            completed: time(row, "completed")?,
+            duration_us: row.try_get("duration_us")?,
+            fuel: row.try_get("fuel")?,
+            peak_memory: row.try_get("peak_memory")?,
+            trace_id: row.try_get("trace_id")?,
+            log: from_json(row, "log")?,
+        })
+    }
+}

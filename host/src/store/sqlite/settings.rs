@@ -1,0 +1,15 @@
+//! Settings of the server itself.
+
+use sqlx::SqliteConnection;
+
+use super::Result;
+
+pub async fn get(db: &mut SqliteConnection, key: &str) -> Result<Option<String>> {
+    Ok(sqlx::query_scalar("select value from settings where key = ?").bind(key).fetch_optional(db).await?)
+}
+
+pub async fn set(db: &mut SqliteConnection, key: &str, value: &str) -> Result<()> {
+    let set = "insert into settings (key, value) values (?, ?) on conflict (key) do update set value = excluded.value";
+    sqlx::query(set).bind(key).bind(value).execute(db).await?;
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! Users of tenants.
+
+use sqlx::{FromRow, Row, SqliteConnection, sqlite::SqliteRow};
+
+use super::{
+    Result,
+    columns::{micros, time},
+};
+use crate::{identity::ROOT_ROLE, store::StoreError, user::User};
+
+pub async fn add(db: &mut SqliteConnection, user: &User) -> Result<()> {
+    let add = "
+        insert into users
+            (tenant, id, account, email, password_hash, session_epoch, root_token_hash, role, created)
+        values (?, ?, ?, ?, ?, ?, ?, ?, ?)
+        on conflict (tenant, email) do nothing";
+    let added = sqlx::query(add)
+        .bind(&user.tenant)
+        .bind(&user.id)
+        .bind(&user.account)
+        .bind(&user.email)
+        .bind(&user.password_hash)
+        .bind(&user.session_epoch)
+        .bind(&user.root_token_hash)
+        .bind(user.role)
+        .bind(micros(user.created))
+        .execute(db)
+        .await?;
+    if added.rows_affected() == 0 { Err(StoreError::EmailTaken) } else { Ok(()) }
+}
+
+pub async fn get(db: &mut SqliteConnection, tenant: &str, id: &str) -> Result<Option<User>> {
+    let get = "select * from users where tenant = ? and id = ?";
+    Ok(sqlx::query_as(get).bind(tenant).bind(id).fetch_optional(db).await?)
+}
+
+pub async fn by_email(db: &mut SqliteConnection, tenant: &str, email: &str) -> Result<Option<User>> {
+    let get = "select * from users where tenant = ? and email = ?";
+    Ok(sqlx::query_as(get).bind(tenant).bind(email).fetch_optional(db).await?)
+}
+
+pub async fn root(db: &mut SqliteConnection, tenant: &str) -> Result<Option<User>> {
+    let root = "select * from users where tenant = ? and role = ? order by created, seq limit 1";
+    Ok(sqlx::query_as(root).bind(tenant).bind(ROOT_ROLE).fetch_optional(db).await?)
+}
+
+pub async fn of_account(db: &mut SqliteConnection, tenant: &str, account: &str) -> Result<Vec<User>> {
+    let users = "select * from users where tenant = ? and account = ? order by created, seq";
+    Ok(sqlx::query_as(users).bind(tenant).bind(account).fetch_all(db).await?)
+}
+
+pub async fn update(db: &mut SqliteConnection, user: &User) -> Result<bool> {
+    let update = "
+        update users set password_hash = ?, session_epoch = ?, root_token_hash = ?, role = ?
+        where tenant = ? and id = ?";
+    let updated = sqlx::query(update)
+        .bind(&user.password_hash)
+        .bind(&user.session_epoch)
+        .bind(&user.root_token_hash)
+        .bind(user.role)
+        .bind(&user.tenant)
+        .bind(&user.id)
+        .execute(db)
+        .await?;
+    Ok(updated.rows_affected() > 0)
+}
+
+pub async fn delete(db: &mut SqliteConnection, tenant: &str, id: &str) -> Result<bool> {
+    let delete = "delete from users where tenant = ? and id = ?";
+    let deleted = sqlx::query(delete).bind(tenant).bind(id).execute(db).await?;
+    Ok(deleted.rows_affected() > 0)
+}
+
+impl FromRow<'_, SqliteRow> for User {
+    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            id: row.try_get("id")?,
+            tenant: row.try_get("tenant")?,
+            account: row.try_get("account")?,
+            email: row.try_get("email")?,
+            password_hash: row.try_get("password_hash")?,
+            session_epoch: row.try_get("session_epoch")?,
+            root_token_hash: row.try_get("root_token_hash")?,
+            role: row.try_get("role")?,
+            created: time(row, "created")?,
+        })
+    }
+}

@@ -1,0 +1,189 @@
+//! The one connection that writes, and the task that owns it.
+//!
+//! A commit waits for the disk, so changes that wait at the same time are committed together: each in a savepoint of its own,
+//! so that one that fails leaves the others as they are, and each answered when all of them are on the disk. Because nobody
+//! else holds the connection, a caller that goes away leaves no transaction behind.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+use futures_util::future::BoxFuture;
+use sqlx::{Connection, SqliteConnection};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
+
+use super::{Result, file};
+use crate::store::StoreError;
+
+/// At most this many changes in one transaction.
+const MAX_TOGETHER: usize = 256;
+
+/// Callers wait when this many changes wait.
+const MAX_WAITING: usize = 1_024;
+
+/// Bytes of the write-ahead log at which it is emptied even if that means waiting for the readers.
+const LONG_LOG: u64 = 16 << 20;
+
+/// Where changes are handed in.
+pub struct Writer {
+    queue: Mutex<Option<mpsc::Sender<Box<dyn Waiting>>>>,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Writer {
+    /// Takes over the connection, and the lock that the file is held with as long as it is open.
+    pub fn start(connection: SqliteConnection, path: &Path, lock: File) -> Self {
+        let (queue, waiting) = mpsc::channel(MAX_WAITING);
+        let log = file::beside(path, "-wal");
+        let task = tokio::spawn(async move {
+            work(connection, waiting, log).await;
+            drop(lock);
+        });
+        Self { queue: Mutex::new(Some(queue)), task: Mutex::new(Some(task)) }
+    }
+
+    /// Makes a change; when this returns it is on the disk, or nothing of it is.
+    pub async fn write<T, F>(&self, change: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T>> + Send + 'static,
+    {
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(closed)?;
+        let (answer, answered) = oneshot::channel();
+        let change = Change { run: Some(change), result: None, answer };
+        queue.send(Box::new(change)).await.map_err(|_| closed())?;
+        answered.await.map_err(|_| closed())?
+    }
+
+    /// Makes the changes that wait, takes no more, and closes the connection.
+    pub async fn close(&self) {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task {
+            // It can only have failed by a panic, which has been reported.
+            let _ = task.await;
+        }
+    }
+}
+
+/// A change in the queue, whatever its result is.
+#[async_trait]
+trait Waiting: Send {
+    /// Whether somebody still waits for the answer.
+    fn is_wanted(&self) -> bool;
+    /// Makes the change and keeps its result; an error says that it has to be undone.
+    async fn run(&mut self, connection: &mut SqliteConnection) -> Result<()>;
+    /// Answers with the result, or with why it could not be committed.
+    fn answer(self: Box<Self>, committed: Result<()>);
+}
+
+struct Change<T, F> {
+    run: Option<F>,
+    result: Option<Result<T>>,
+    answer: oneshot::Sender<Result<T>>,
+}
+
+#[async_trait]
+impl<T, F> Waiting for Change<T, F>
+where
+    T: Send,
+    F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T>> + Send,
+{
+    fn is_wanted(&self) -> bool {
+        !self.answer.is_closed()
+    }
+
+    async fn run(&mut self, connection: &mut SqliteConnection) -> Result<()> {
+        let Some(run) = self.run.take() else { return Ok(()) };
+        let result = self.result.insert(run(connection).await);
+        result.as_ref().map(drop).map_err(same)
+    }
+
+    fn answer(self: Box<Self>, committed: Result<()>) {
+        let result = match (committed, self.result) {
+            // What was refused by itself is told why, not what became of the others.
+            (_, Some(Err(error))) => Err(error),
+            (Err(error), _) => Err(error),
+            (Ok(()), Some(Ok(value))) => Ok(value),
+            (Ok(()), None) => return,
+        };
+        // The caller may have gone away.
+        let _ = self.answer.send(result);
+    }
+}
+
+async fn work(mut connection: SqliteConnection, mut waiting: mpsc::Receiver<Box<dyn Waiting>>, log: PathBuf) {
+    let mut together = Vec::with_capacity(MAX_TOGETHER);
+    let mut long_log = LONG_LOG;
+    while waiting.recv_many(&mut together, MAX_TOGETHER).await > 0 {
+        together.retain(|change| change.is_wanted());
+        let committed = transaction(&mut connection, &mut together).await;
+        for change in together.drain(..) {
+            change.answer(committed.as_ref().copied().map_err(same));
+        }
+        long_log = shorten(&mut connection, &log, long_log).await;
+    }
+    if let Err(error) = connection.close().await {
+        tracing::warn!(%error, "the database was not closed in order; nothing is lost");
+    }
+}
+
+/// Makes changes in one transaction. It is over afterwards, one way or the other.
+async fn transaction(connection: &mut SqliteConnection, changes: &mut [Box<dyn Waiting>]) -> Result<()> {
+    let committed = async {
+        execute(connection, "begin immediate").await?;
+        for change in changes {
+            execute(connection, "savepoint change").await?;
+            if let Err(error) = change.run(connection).await {
+                // SQLite gives up the whole transaction when the disk is full: then there is nothing to go back to.
+                execute(connection, "rollback to change").await.map_err(|_| error)?;
+            }
+            execute(connection, "release change").await?;
+        }
+        execute(connection, "commit").await
+    }
+    .await;
+    if committed.is_err() {
+        // It says that there is no transaction when SQLite has ended it already.
+        let _ = execute(connection, "rollback").await;
+    }
+    committed
+}
+
+/// SQLite empties the write-ahead log by itself when no reader needs it, which may never be under load: then the file would
+/// grow for ever. Returns the length at which to look after it again.
+async fn shorten(connection: &mut SqliteConnection, log: &Path, long: u64) -> u64 {
+    let length = || fs::metadata(log).map_or(0, |log| log.len());
+    if length() < long {
+        return long;
+    }
+    if let Err(error) = execute(connection, "pragma wal_checkpoint(truncate)").await {
+        tracing::warn!(%error, "the database's write-ahead log could not be emptied; it is tried again");
+    }
+    // A reader may have been in the way: then not before every change again.
+    length() + LONG_LOG
+}
+
+async fn execute(connection: &mut SqliteConnection, statement: &'static str) -> Result<()> {
+    sqlx::query(statement).execute(connection).await?;
+    Ok(())
+}
+
+/// The error once more, for the next of those it concerns.
+fn same(error: &StoreError) -> StoreError {
+    match error {
+        StoreError::Full => StoreError::Full,
+        StoreError::Database(error) => StoreError::Database(sqlx::Error::Protocol(error.to_string())),
+        other => StoreError::Invalid(other.to_string()),
+    }
+}
+
+fn closed() -> StoreError {
+    StoreError::Database(sqlx::Error::PoolClosed)
+}

@@ -1,0 +1,145 @@
+//! What every store does, written once for all of them.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value, json};
+
+use super::{NewTenant, Store, open};
+use crate::{
+    document::{Document, PageRequest},
+    filter::Filter,
+    identity::{Identity, OWNER_ROLE, ROOT_ROLE},
+    user::{Tenant, User},
+};
+
+/// Runs each test on a new, empty store of each kind.
+macro_rules! on_every_store {
+    ($(async fn $name:ident($store:ident) $body:block)+) => {
+        $(mod $name {
+            #[allow(unused_imports, reason = "not every test needs all of them")]
+            use super::*;
+
+            async fn test($store: std::sync::Arc<dyn crate::store::Store>) $body
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn on_sqlite() {
+                let folder = tempfile::tempdir().unwrap();
+                let store = crate::store::tests::sqlite(&folder).await;
+                test(store.clone()).await;
+                store.close().await;
+            }
+        })+
+    };
+}
+
+mod concurrency;
+mod documents;
+mod filters;
+mod functions;
+mod mails;
+mod permissions;
+mod users;
+
+async fn sqlite(folder: &tempfile::TempDir) -> Arc<dyn Store> {
+    open(&format!("sqlite:{}", folder.path().join("thimble.db").display())).await.unwrap()
+}
+
+/// A time that every store can keep.
+fn at(seconds: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_700_000_000 + seconds, 123_456_000).unwrap()
+}
+
+fn user(tenant: &str, account: &str, name: &str, role: i32) -> User {
+    User {
+        id: name.into(),
+        tenant: tenant.into(),
+        account: account.into(),
+        email: format!("{name}@example.com"),
+        password_hash: "$argon2id$".into(),
+        session_epoch: "epoch".into(),
+        root_token_hash: (role == ROOT_ROLE).then(|| "hash".into()),
+        role,
+        created: at(0),
+    }
+}
+
+fn tenant(id: &str) -> NewTenant {
+    let tenant =
+        Tenant { id: id.into(), email: format!("{id}@example.com"), session_key: vec![0, 1, 255], created: at(0) };
+    NewTenant { tenant, root: user(id, "root", "root", ROOT_ROLE) }
+}
+
+/// Somebody of a tenant, which is added when it is not there.
+async fn somebody(store: &dyn Store, tenant: &str, account: &str, name: &str) -> Identity {
+    if store.tenant(tenant).await.unwrap().is_none() {
+        store.add_tenant(self::tenant(tenant)).await.unwrap();
+    }
+    user(tenant, account, name, OWNER_ROLE).identity()
+}
+
+/// The root user of a tenant.
+async fn root(store: &dyn Store, tenant: &str) -> Identity {
+    Identity { role: ROOT_ROLE, ..somebody(store, tenant, "root", "root").await }
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    value.as_object().unwrap().clone()
+}
+
+fn filter(clauses: Value) -> Filter {
+    Filter::parse(&clauses).unwrap()
+}
+
+async fn create(store: &dyn Store, who: &Identity, collection: &str, contents: &[Value]) -> Vec<Document> {
+    let contents = contents.iter().cloned().map(object).collect();
+    store.create_documents(who, collection, contents).await.unwrap()
+}
+
+/// All documents that `who` may read, up to the size of a page.
+async fn all(store: &dyn Store, who: &Identity, collection: &str) -> Vec<Document> {
+    let page = PageRequest { size: 1_000, ..PageRequest::default() };
+    store.list(who, collection, &Filter::all(), &page).await.unwrap().results
+}
+
+/// One field of each document.
+fn values(documents: &[Document], field: &str) -> Value {
+    documents.iter().map(|document| document.content.get(field).cloned().unwrap_or_default()).collect()
+}
+
+on_every_store! {
+    async fn it_answers_and_keeps_settings(store) {
+        store.ping().await.unwrap();
+        assert_eq!(store.setting("operator").await.unwrap(), None);
+
+        store.set_setting("operator", "one").await.unwrap();
+        store.set_setting("operator", "two").await.unwrap();
+        store.set_setting("other", "").await.unwrap();
+
+        assert_eq!(store.setting("operator").await.unwrap(), Some("two".into()));
+        assert_eq!(store.setting("other").await.unwrap(), Some(String::new()));
+    }
+
+    async fn a_closed_store_refuses_in_an_error(store) {
+        store.close().await;
+        store.close().await;
+
+        assert!(store.ping().await.is_err());
+        assert!(store.set_setting("a", "b").await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn databases_that_are_not_supported_are_refused_without_their_password() {
+    let error = open("postgres://me:secret@host/db").await.map(drop).unwrap_err().to_string();
+
+    assert!(error.contains("`postgres`") && !error.contains("secret"), "{error}");
+    assert!(open("sqlite:").await.is_err());
+}
+
+/// So that a test can say what a document holds in one line.
+fn content(document: &Document) -> Value {
+    let mut content = document.content.clone();
+    content.retain(|field, _| field != "id" && field != "accountId");
+    json!(content)
+}

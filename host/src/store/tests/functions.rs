@@ -1,0 +1,173 @@
+//! Functions, their versions and their runs.
+
+use super::*;
+use crate::{
+    function::Function,
+    run::{Outcome, Run},
+    store::{NewVersion, StoreError},
+};
+
+fn version(source: &str) -> NewVersion {
+    NewVersion { source: source.into(), hash: format!("hash of {source}"), parameters: 2 }
+}
+
+async fn add(store: &dyn Store, tenant: &str, name: &str) -> Function {
+    root(store, tenant).await;
+    store.add_function(tenant, name, "web", version("one")).await.unwrap()
+}
+
+fn run(function: &Function, id: &str, seconds: i64) -> Run {
+    Run {
+        id: id.into(),
+        tenant: function.tenant.clone(),
+        function: function.id.clone(),
+        version: 1,
+        trigger: "web".into(),
+        outcome: Outcome::Ok,
+        error: None,
+        started: at(seconds),
+        completed: at(seconds + 1),
+        duration_us: 1_000_000,
+        fuel: i64::MAX,
+        peak_memory: 1 << 40,
+        trace_id: "trace".into(),
+        log: vec!["hello \"world\"\n\u{1}".into(), String::new(), "💥".into()],
+    }
+}
+
+fn ids(runs: &[Run]) -> Vec<&str> {
+    runs.iter().map(|run| run.id.as_str()).collect()
+}
+
+fn names(functions: &[Function]) -> Vec<&str> {
+    functions.iter().map(|function| function.name.as_str()).collect()
+}
+
+on_every_store! {
+    async fn a_function_is_found_by_name_and_id(store) {
+        let added = add(&*store, "one", "hello").await;
+
+        assert_eq!((added.name.as_str(), added.trigger.as_str(), added.last_run), ("hello", "web", None));
+        assert_eq!((added.version.number, added.version.source.as_str(), added.version.parameters), (1, "one", 2));
+        assert_eq!(added.version.hash, "hash of one");
+        assert_eq!(store.function("one", "hello").await.unwrap().as_ref(), Some(&added));
+        assert_eq!(store.function_by_id("one", &added.id).await.unwrap().as_ref(), Some(&added));
+        assert_eq!(store.function("one", "Hello").await.unwrap(), None);
+        assert_eq!(store.function_by_id("two", &added.id).await.unwrap(), None);
+    }
+
+    async fn a_name_is_taken_once_in_each_tenant(store) {
+        let first = add(&*store, "one", "hello").await;
+
+        let again = store.add_function("one", "hello", "web", version("two")).await;
+
+        assert!(matches!(again, Err(StoreError::NameTaken(name)) if name == "hello"));
+        assert_eq!(store.function("one", "hello").await.unwrap(), Some(first));
+        add(&*store, "two", "hello").await;
+    }
+
+    async fn versions_count_on_after_a_rollback(store) {
+        let function = add(&*store, "one", "hello").await;
+        let second = store.add_version("one", &function.id, "chan_out", version("two")).await.unwrap().unwrap();
+        assert_eq!((second.version.number, second.trigger.as_str()), (2, "chan_out"));
+
+        let back = store.set_version("one", &function.id, 1).await.unwrap().unwrap();
+        assert_eq!((back.version, back.trigger.as_str()), (function.version.clone(), "chan_out"));
+
+        let third = store.add_version("one", &function.id, "web", version("three")).await.unwrap().unwrap();
+        assert_eq!((third.version.number, third.version.source.as_str()), (3, "three"));
+        assert_eq!(store.function("one", "hello").await.unwrap(), Some(third));
+        let versions = store.versions("one", &function.id, 2).await.unwrap();
+        assert_eq!(versions.iter().map(|version| version.number).collect::<Vec<_>>(), [3, 2]);
+        let newest = store.versions("one", &function.id, 1).await.unwrap();
+        assert_eq!((newest[0].number, newest[0].source.as_str()), (3, "three"));
+    }
+
+    async fn versions_of_others_are_out_of_reach(store) {
+        let function = add(&*store, "one", "hello").await;
+        add(&*store, "two", "hello").await;
+
+        assert_eq!(store.add_version("two", &function.id, "web", version("x")).await.unwrap(), None);
+        assert_eq!(store.set_version("two", &function.id, 1).await.unwrap(), None);
+        assert_eq!(store.versions("two", &function.id, 9).await.unwrap(), []);
+        for number in [0, -1, 2] {
+            assert_eq!(store.set_version("one", &function.id, number).await.unwrap(), None);
+        }
+        assert_eq!(store.function("one", "hello").await.unwrap(), Some(function));
+    }
+
+    async fn the_last_upload_is_listed_first(store) {
+        let first = add(&*store, "one", "first").await;
+        add(&*store, "one", "second").await;
+        add(&*store, "two", "other").await;
+        assert_eq!(names(&store.functions("one").await.unwrap()), ["second", "first"]);
+
+        store.add_version("one", &first.id, "web", version("two")).await.unwrap();
+        assert_eq!(names(&store.functions("one").await.unwrap()), ["first", "second"]);
+        store.set_version("one", &first.id, 1).await.unwrap();
+
+        assert_eq!(names(&store.functions("one").await.unwrap()), ["first", "second"]);
+        assert_eq!(store.all_functions().await.unwrap().len(), 3);
+    }
+
+    async fn a_run_is_kept_as_it_was(store) {
+        let function = add(&*store, "one", "hello").await;
+        let run = Run { outcome: Outcome::Timeout, error: Some("it took 5 s".into()), ..run(&function, "1", 0) };
+
+        store.record_run(&run).await.unwrap();
+
+        assert_eq!(store.runs("one", &function.id, 10).await.unwrap(), std::slice::from_ref(&run));
+        assert_eq!(store.runs("two", &function.id, 10).await.unwrap(), []);
+        assert_eq!(store.function("one", "hello").await.unwrap().unwrap().last_run, Some(run.started));
+    }
+
+    async fn the_last_runs_come_oldest_first(store) {
+        let function = add(&*store, "one", "hello").await;
+        for (id, seconds) in [("c", 2), ("a", 0), ("d", 2), ("b", 1)] {
+            store.record_run(&run(&function, id, seconds)).await.unwrap();
+        }
+
+        assert_eq!(ids(&store.runs("one", &function.id, 10).await.unwrap()), ["a", "b", "c", "d"]);
+        assert_eq!(ids(&store.runs("one", &function.id, 2).await.unwrap()), ["c", "d"]);
+        assert_eq!(store.function("one", "hello").await.unwrap().unwrap().last_run, Some(at(2)));
+    }
+
+    async fn a_deleted_function_leaves_nothing(store) {
+        let function = add(&*store, "one", "hello").await;
+        add(&*store, "two", "hello").await;
+        store.record_run(&run(&function, "1", 0)).await.unwrap();
+
+        assert!(store.delete_function("one", "hello").await.unwrap());
+
+        assert!(!store.delete_function("one", "hello").await.unwrap());
+        assert_eq!(store.runs("one", &function.id, 10).await.unwrap(), []);
+        assert_eq!(store.versions("one", &function.id, 10).await.unwrap(), []);
+        assert_eq!(store.add_version("one", &function.id, "web", version("x")).await.unwrap(), None);
+        store.record_run(&run(&function, "2", 1)).await.unwrap();
+        assert_eq!(store.runs("one", &function.id, 10).await.unwrap(), []);
+        assert!(store.function("two", "hello").await.unwrap().is_some());
+    }
+
+    async fn a_run_cannot_be_recorded_for_a_function_of_another_tenant(store) {
+        let function = add(&*store, "one", "hello").await;
+        root(&*store, "two").await;
+
+        store.record_run(&Run { tenant: "two".into(), ..run(&function, "1", 0) }).await.unwrap();
+
+        assert_eq!(store.runs("two", &function.id, 10).await.unwrap(), []);
+        assert_eq!(store.function("one", "hello").await.unwrap().unwrap().last_run, None);
+    }
+
+    async fn old_and_surplus_runs_are_forgotten(store) {
+        let (one, two) = (add(&*store, "one", "hello").await, add(&*store, "two", "hello").await);
+        for seconds in 0..5 {
+            store.record_run(&run(&one, &seconds.to_string(), seconds)).await.unwrap();
+        }
+        store.record_run(&run(&two, "x", 3)).await.unwrap();
+
+        assert_eq!(store.prune_runs(at(1), 3).await.unwrap(), 2);
+
+        assert_eq!(ids(&store.runs("one", &one.id, 10).await.unwrap()), ["2", "3", "4"]);
+        assert_eq!(ids(&store.runs("two", &two.id, 10).await.unwrap()), ["x"]);
+    }
+}

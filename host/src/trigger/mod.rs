@@ -1,0 +1,4 @@
+//! Triggers: what happens outside, made into events.
+
+pub mod http;
+pub mod realtime;

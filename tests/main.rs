@@ -1,0 +1,23 @@
+//! The platform from outside: every test drives the real server over HTTP, SSE, WebSocket or the command line.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+mod harness;
+
+mod accounts;
+mod architecture;
+mod channels;
+mod chat;
+mod cli;
+mod documents;
+mod engine;
+mod functions;
+mod http_answers;
+mod javascript;
+mod limits;
+mod log;
+mod mail;
+mod realtime;
+mod realtime_sse;
+mod realtime_websocket;
+mod restart;
+mod upload;
