@@ -218,11 +218,9 @@ on_every_transport! {
         assert_eq!(first.until_type("presence").await["data"], "0");
 
         drop(second);
-        let mut alone = String::new();
         eventually("the member who left is not counted any more", async || {
             first.say("presence", "lobby", "").await;
-            alone = text(&first.until_type("presence").await["data"]);
-            (alone == "1").then_some(())
+            (first.until_type("presence").await["data"] == "1").then_some(())
         })
         .await;
     }
@@ -337,22 +335,6 @@ on_every_transport! {
         }
         // Closed, or told that it is too much.
         assert!(refused || attacker.next().await.is_none());
-    }
-
-    async fn a_reader_who_does_not_read_holds_up_nobody(transport) {
-        let tenant = Tenant::new().await;
-        let (ann, bob) = (tenant.user("ann").await, tenant.user("bob").await);
-        let mut sender = Connection::member(transport, &ann, "busy").await;
-        // Nothing takes messages from this connection's queue here; the transport's own buffers fill up.
-        let _sleeper = Connection::member(transport, &bob, "busy").await;
-        let data = "x".repeat(20_000);
-
-        for _ in 0..100 {
-            tenant.root.post("/publish", json!({ "channel": "busy", "type": "t", "data": data })).await.ok();
-        }
-
-        sender.say("chan_in", "still here", "busy").await;
-        assert_eq!(sender.until_type("chan_out").await["data"], "still here");
     }
 
     async fn a_user_who_is_removed_is_disconnected(transport) {

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Caller, Connection, Tenant, Transport, eventually};
+use crate::harness::{Answer, Caller, Connection, PATIENCE, Tenant, Transport, eventually};
 
 #[tokio::test]
 async fn the_stream_is_one_that_browsers_read() {
@@ -189,4 +189,43 @@ async fn a_stream_of_another_version_of_the_protocol_is_not_confused() {
     for answer in [get, put] {
         assert!(matches!(answer.status, 404 | 405), "{} {}", answer.status, answer.text());
     }
+}
+
+#[tokio::test]
+async fn a_reader_who_does_not_read_is_dropped_and_holds_up_nobody() {
+    let tenant = Tenant::new().await;
+    let (ann, bob) = (tenant.user("ann").await, tenant.user("bob").await);
+    let mut good = Connection::member(Transport::Sse, &ann, "busy").await;
+    let mut sleeper = tenant.anybody.request(Method::GET, "/sse/connect").send().await.unwrap();
+    let init = String::from_utf8(sleeper.chunk().await.unwrap().unwrap().into()).unwrap();
+    let sid = serde_json::from_str::<Value>(init.trim_start_matches("data: ").trim()).unwrap()["data"].clone();
+    for (r#type, data) in [("auth", bob.session()), ("join", "busy")] {
+        let message = json!({ "sid": sid, "token": bob.session(), "type": r#type, "data": data });
+        bob.post("/sse/msg", message).await.ok();
+    }
+    eventually("both are members", async || {
+        good.say("presence", "busy", "").await;
+        (good.until_type("presence").await["data"] == "2").then_some(())
+    })
+    .await;
+
+    let data = "x".repeat(60_000);
+    for _ in 0..500 {
+        tenant.root.post("/publish", json!({ "channel": "busy", "type": "load", "data": data })).await.ok();
+        good.until_type("load").await;
+    }
+
+    eventually("the sleeper is dropped", async || {
+        good.say("presence", "busy", "").await;
+        (good.until_type("presence").await["data"] == "1").then_some(())
+    })
+    .await;
+    let mut received = 0;
+    let end = async {
+        while let Ok(Some(chunk)) = sleeper.chunk().await {
+            received += chunk.len();
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, end).await.is_ok(), "the stream is still open");
+    assert!(received < 500 * data.len(), "everything was kept for a reader who did not read");
 }

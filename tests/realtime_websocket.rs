@@ -14,7 +14,7 @@ use tokio_tungstenite::{
     tungstenite::{Error, Message},
 };
 
-use crate::harness::{Connection, PATIENCE, Tenant, Transport, User, shared};
+use crate::harness::{Connection, PATIENCE, Tenant, Transport, User, eventually, shared};
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -229,7 +229,7 @@ async fn a_closed_socket_leaves_its_channels() {
     let second = Connection::member(Transport::WebSocket, &bob, "lobby").await;
     drop(second);
 
-    crate::harness::eventually("only one member is left", async || {
+    eventually("only one member is left", async || {
         first.say("presence", "lobby", "").await;
         (first.until_type("presence").await["data"] == "1").then_some(())
     })
@@ -238,4 +238,46 @@ async fn a_closed_socket_leaves_its_channels() {
     first.say("chan_in", "alone", "lobby").await;
     let answer = timeout(Duration::from_secs(1), first.until_type("chan_out")).await.expect("no dead member is waited for");
     assert_eq!(answer["data"], "alone");
+}
+
+/// A text frame as a client sends it, with a mask of zeros.
+fn frame(text: &str) -> Vec<u8> {
+    let length = u16::try_from(text.len()).unwrap().to_be_bytes();
+    [&[0x81, 0xfe][..], &length, &[0; 4], text.as_bytes()].concat()
+}
+
+#[tokio::test]
+async fn a_reader_who_does_not_read_is_dropped_and_holds_up_nobody() {
+    let tenant = Tenant::new().await;
+    let (ann, bob) = (tenant.user("ann").await, tenant.user("bob").await);
+    let mut good = Connection::member(Transport::WebSocket, &ann, "busy").await;
+    let mut sleeper = by_hand(&tenant).await;
+    for message in [json!({ "type": "auth", "data": bob.session() }), json!({ "type": "join", "data": "busy", "token": bob.session() })] {
+        sleeper.write_all(&frame(&message.to_string())).await.unwrap();
+    }
+    eventually("both are members", async || {
+        good.say("presence", "busy", "").await;
+        (good.until_type("presence").await["data"] == "2").then_some(())
+    })
+    .await;
+
+    let data = "x".repeat(60_000);
+    for _ in 0..500 {
+        tenant.root.post("/publish", json!({ "channel": "busy", "type": "load", "data": data })).await.ok();
+        good.until_type("load").await;
+    }
+
+    eventually("the sleeper is dropped", async || {
+        good.say("presence", "busy", "").await;
+        (good.until_type("presence").await["data"] == "1").then_some(())
+    })
+    .await;
+    let (mut chunk, mut received) = (vec![0; 1 << 16], 0);
+    let end = async {
+        while let Ok(read @ 1..) = sleeper.read(&mut chunk).await {
+            received += read;
+        }
+    };
+    assert!(timeout(PATIENCE, end).await.is_ok(), "the connection is still open");
+    assert!(received < 500 * data.len(), "everything was kept for a reader who did not read");
 }

@@ -1,7 +1,7 @@
 //! What one run costs: made fresh, as the server does it, against the same call on a sandbox that is kept, which the server
 //! never does. In process, with a store that only answers, so that the figures are the sandbox's.
 //!
-//! `cargo bench -p thimble` prints them. The last lines hold the figures against what is promised.
+//! `cargo bench --bench invoke` prints them. The last lines hold the figures against what is promised.
 
 #![expect(clippy::unwrap_used, missing_docs, reason = "a benchmark stops at the first surprise")]
 

@@ -75,6 +75,9 @@ struct Inner {
     changing: tokio::sync::Mutex<()>,
 }
 
+/// Somebody joins a channel: no message in it, so only functions with this trigger run, not those of the channel.
+const JOIN: &str = "join";
+
 /// Functions of one tenant by name.
 type Tenant = HashMap<String, Arc<Function>>;
 
@@ -183,7 +186,7 @@ impl Registry {
 fn matched(trigger: &str, message: &Message) -> Option<Matched> {
     if trigger == WEB_TRIGGER {
         None
-    } else if trigger == message.channel {
+    } else if trigger == message.channel && message.kind != JOIN {
         Some(Matched::Channel)
     } else {
         (trigger == message.kind).then_some(Matched::Type)
@@ -217,6 +220,12 @@ mod tests {
         assert_eq!(matched("chan_out", &message("lobby", "chan_out")), Some(Matched::Type));
         assert_eq!(matched("db-tasks", &message("db-tasks", "db_created")), Some(Matched::Channel));
         assert_eq!(matched("other", &message("lobby", "chan_out")), None);
+    }
+
+    #[test]
+    fn joining_a_channel_is_no_message_in_it() {
+        assert_eq!(matched("lobby", &message("lobby", "join")), None);
+        assert_eq!(matched("join", &message("lobby", "join")), Some(Matched::Type));
     }
 
     #[test]

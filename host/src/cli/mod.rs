@@ -23,7 +23,7 @@ mod serve;
 
 /// Thimble: a self-hosted function platform. Upload a function and forget it.
 #[derive(Debug, Parser)]
-#[command(name = "thimble", version, propagate_version = true)]
+#[command(name = "thimble", version)]
 struct Cli {
     #[command(flatten)]
     connection: Connection,

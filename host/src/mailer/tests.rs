@@ -7,6 +7,11 @@ use tokio::{
 };
 
 use super::*;
+use crate::{
+    identity::ROOT_ROLE,
+    store::NewTenant,
+    user::{Tenant, User},
+};
 
 fn mail() -> MailMessage {
     MailMessage {
@@ -110,7 +115,29 @@ async fn mailer(sink: Sink) -> (Mailer, tokio::sync::mpsc::UnboundedReceiver<Str
     };
     let folder = tempfile::tempdir().unwrap();
     let store = crate::store::open(folder.path().join("test.db").to_str().unwrap()).await.unwrap();
+    for tenant in ["tenant", "other"] {
+        store.add_tenant(new_tenant(tenant)).await.unwrap();
+    }
     (Mailer::new(&config, false, store, Arc::new(Clock::default())).unwrap(), arrives, folder)
+}
+
+fn new_tenant(id: &str) -> NewTenant {
+    let created = Utc::now();
+    let email = "root@example.com".to_owned();
+    NewTenant {
+        tenant: Tenant { id: id.into(), email: email.clone(), session_key: Vec::new(), created },
+        root: User {
+            id: format!("root of {id}"),
+            tenant: id.into(),
+            account: "account".into(),
+            email,
+            password_hash: String::new(),
+            session_epoch: String::new(),
+            root_token_hash: None,
+            role: ROOT_ROLE,
+            created,
+        },
+    }
 }
 
 /// One SMTP conversation.

@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
-use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig, Strategy};
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, OperatorCost, OptLevel, PoolingAllocationConfig, Strategy,
+};
 
 /// Native stack of a guest: with the engine's own (shadow) stack it decides how deep JavaScript recurses; see
 /// `tests/javascript.rs` for the depth that is promised.
@@ -52,6 +54,7 @@ pub fn new(slots: u32, memory: usize) -> wasmtime::Result<Engine> {
         .cranelift_opt_level(OptLevel::Speed)
         // Fuel bounds work, epochs give the thread back, and the wall clock of the run bounds everything else.
         .consume_fuel(true)
+        .operator_cost(costs())
         .epoch_interruption(true)
         .max_wasm_stack(WASM_STACK)
         .async_stack_size(WASM_STACK + HOST_STACK)
@@ -74,6 +77,17 @@ pub fn new(slots: u32, memory: usize) -> wasmtime::Result<Engine> {
         // Host frames say nothing to the owner of a function, and gathering them is slow.
         .wasm_backtrace_max_frames(None);
     Engine::new(&config)
+}
+
+/// Fuel of instructions, where wasmtime's defaults are far from the time they take.
+fn costs() -> OperatorCost {
+    let mut costs = OperatorCost::new();
+    // A machine fills ten bytes and more in the time of any other instruction; counted by the byte, a function that makes
+    // large buffers runs out of fuel in half a second. The wall clock bounds it, and an epoch passes between two fills.
+    costs.variable.memory_fill_per_byte = 0;
+    // The opposite: asking for memory that is refused takes a call into the host.
+    costs.MemoryGrow = 200;
+    costs
 }
 
 /// Advances the engine's epoch every millisecond while guests run, so that none keeps a thread for longer.
