@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use futures_util::{StreamExt, future::join_all, stream};
-use proptest::prelude::*;
+use proptest::{prelude::*, strategy::ValueTree};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
@@ -53,7 +53,8 @@ async fn only_objects_are_documents() {
 
     for body in ["[]", "[{}]", "\"text\"", "1", "true", "null"] {
         let answer = ann.post_raw("/db/tasks", "application/json", body).await;
-        assert_eq!(answer.refused(400), "invalid body", "{body}");
+        let refusal = answer.refused(400);
+        assert!(refusal.starts_with("invalid body"), "{body}: {refusal}");
     }
     assert_eq!(ann.get("/db/tasks").await.ok()["total"], 0);
 }
@@ -182,7 +183,8 @@ async fn an_update_is_an_object() {
 
     for body in ["[]", "1", "null", "\"a\""] {
         let answer = Answer::of(ann.request(Method::PUT, &path).body(body).header("Content-Type", "application/json")).await;
-        assert_eq!(answer.refused(400), "invalid body", "{body}");
+        let refusal = answer.refused(400);
+        assert!(refusal.starts_with("invalid body"), "{body}: {refusal}");
     }
     assert_eq!(without_envelope(&ann.get(&path).await.ok()), json!({ "a": 1 }));
 }
@@ -790,7 +792,6 @@ async fn a_collection_may_have_any_name_that_does_no_harm() {
         "documents",
         "Tasks",
         "naïve☕",
-        "..",
         "$where",
         &"n".repeat(3_000),
     ];

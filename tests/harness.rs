@@ -12,11 +12,11 @@ use std::{
 
 pub use caller::{Answer, Caller, text};
 pub use connection::{Connection, Transport};
-pub use server::{Command, Server, shared, thimble};
+pub use server::{Command, Finished, Server, shared, thimble};
 pub use tenant::{PASSWORD, Tenant, User};
 
 /// How long anything may take that should happen soon. Generous, because the machine may be busy with other tests.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Asks again and again until there is an answer: the only way in which a test waits for something it cannot listen to.
 pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {

@@ -103,13 +103,14 @@ async fn the_language_is_that_of_2023() {
         "encodeURIComponent('é&') === '%C3%A9%26' && decodeURIComponent('%C3%A9') === 'é'",
         "'😀'.codePointAt(0) === 0x1f600 && [...'😀'].length === 1",
     ];
-    let code: String = cases.iter().map(|case| format!("() => {case},\n")).collect();
+    let list: String = cases.iter().map(|case| format!("() => {case},\n")).collect();
 
-    let results = tenant.value(&format!(
-        "const cases = [\n{code}];\nfunction handle() {{ return cases.map(run => {{ try {{ return run(); }} catch (error) {{ return String(error); }} }}); }}"
-    ));
+    let code = format!(
+        "const cases = [\n{list}];\nfunction handle() {{ return cases.map(run => {{ try {{ return run(); }} catch (error) {{ return String(error); }} }}); }}"
+    );
+    let results = tenant.value(&code).await;
 
-    for (case, result) in cases.iter().zip(results.await.as_array().unwrap()) {
+    for (case, result) in cases.iter().zip(results.as_array().unwrap()) {
         assert_eq!(result, true, "{case}");
     }
 }

@@ -96,7 +96,8 @@ async fn a_mail_is_shown_in_development_mode() {
 #[tokio::test]
 async fn a_mail_is_sent_by_the_configured_server() {
     let sink = Sink::open().await;
-    let tenant = Tenant::on(&sink.server().await).await;
+    let server = sink.server().await;
+    let tenant = Tenant::on(&server).await;
 
     let answer = tenant
         .value(
@@ -115,7 +116,7 @@ async fn a_mail_is_sent_by_the_configured_server() {
     let mails = sink.received(3).await;
     let about = |word: &str| mails.iter().find(|mail| mail.contains(word)).unwrap_or_else(|| panic!("{word}: {mails:?}"));
     let hello = about("<ann@example.com>");
-    assert!(hello.contains("Subject: =?utf-8?") || hello.contains("Subject: Hello ☕"), "{hello}");
+    assert!(hello.contains("Subject: ") && hello.contains("=?utf-8?"), "{hello}");
     assert!(hello.contains("text/html") && hello.contains("text/plain"), "{hello}");
     let plain = about("<bob@example.com>");
     for part in ["<us@example.com>", "reply@example.com", "html part", "text part", "Subject: Plain"] {
@@ -128,7 +129,8 @@ async fn a_mail_is_sent_by_the_configured_server() {
 #[tokio::test]
 async fn nothing_can_be_smuggled_into_a_mail() {
     let sink = Sink::open().await;
-    let tenant = Tenant::on(&sink.server().await).await;
+    let server = sink.server().await;
+    let tenant = Tenant::on(&server).await;
     let code = r#"function handle() {
         const evil = "x\r\nBcc: victim@example.com\r\n\r\ninjected";
         return [

@@ -11,8 +11,9 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here"
 
+# Not `--package thimble-bake`: cargo would then choose fewer features of its dependencies, and compile wasmtime once more.
 bake() {
-    (cd ../.. && cargo run --quiet --package thimble-bake -- "$@")
+    (cd ../.. && cargo run --quiet --bin thimble-bake -- "$@")
 }
 
 if [ "${1:-}" = --check ]; then
@@ -20,14 +21,10 @@ if [ "${1:-}" = --check ]; then
     exit
 fi
 
-# Bytes of the engine's own stack, which lies first in its memory. Large enough that wasmtime's stack (3 MiB in the host) is
-# full first: its overflow is a clean trap.
-stack="-Clink-arg=-zstack-size=1048576"
 target=wasm32-wasip1
 export CARGO_TARGET_DIR="$here/target"
 
 if [ -d "$(rustc --print sysroot)/lib/rustlib/$target" ] && [ -n "${WASI_SDK:-}" ]; then
-    export RUSTFLAGS="$stack"
     cargo build --release --locked --target $target
 elif [ -x /usr/bin/wasm-ld-19 ] && [ -d /usr/include/wasm32-wasi ] && /usr/bin/rustc --version >/dev/null 2>&1; then
     # Debian ships no library for this target, so it is built from source with the compiler, which RUSTC_BOOTSTRAP permits.
@@ -36,7 +33,7 @@ elif [ -x /usr/bin/wasm-ld-19 ] && [ -d /usr/include/wasm32-wasi ] && /usr/bin/r
     export CFLAGS_wasm32_wasip1="--target=wasm32-wasi -isystem /usr/include/wasm32-wasi -D_WASI_EMULATED_SIGNAL -O3"
     export BINDGEN_EXTRA_CLANG_ARGS="-isystem /usr/include/wasm32-wasi --target=wasm32-wasi"
     export LIBCLANG_PATH=/usr/lib/llvm-19/lib
-    export RUSTFLAGS="$stack -Clinker=/usr/bin/wasm-ld-19 -Clink-self-contained=no -L/usr/lib/wasm32-wasi -Clink-arg=-lc"
+    export RUSTFLAGS="-Clinker=/usr/bin/wasm-ld-19 -Clink-self-contained=no -L/usr/lib/wasm32-wasi -Clink-arg=-lc"
     /usr/bin/cargo build --release --locked --target $target -Zbuild-std=std,panic_abort
 else
     echo "no toolchain for $target. With rustup: 'rustup target add $target', and WASI_SDK set to a wasi-sdk." >&2

@@ -33,7 +33,7 @@ mod sign_up;
 #[cfg(test)]
 mod tests;
 
-pub use first_start::{DEV_TENANT, FirstKeys};
+pub use first_start::{DEV_EMAIL, DEV_PASSWORD, DEV_TENANT, FirstKeys};
 pub use sign_up::TenantKeys;
 
 /// A session ends within a minute when the user goes or changes, also when another process did it; so rows are read again

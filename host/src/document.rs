@@ -103,10 +103,10 @@ impl ChangeKind {
 /// Why something cannot be a document.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DocumentError {
-    /// It is not JSON, not an object, or holds what cannot be stored.
+    /// It is not JSON, not an object, nested too deeply, or holds what cannot be stored.
     #[error("{0}")]
     Invalid(String),
-    /// It is larger or deeper than allowed.
+    /// It is larger than allowed.
     #[error("{0}")]
     TooLarge(String),
 }
@@ -224,7 +224,7 @@ fn check_text(text: &str) -> Result<(), DocumentError> {
 }
 
 fn too_deep() -> DocumentError {
-    DocumentError::TooLarge(format!("the document is nested deeper than {MAX_DEPTH} levels"))
+    DocumentError::Invalid(format!("the document is nested deeper than {MAX_DEPTH} levels"))
 }
 
 fn kind(value: &Value) -> &'static str {
@@ -239,6 +239,7 @@ fn kind(value: &Value) -> &'static str {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 mod tests {
     use proptest::prelude::*;
     use serde_json::json;

@@ -3,7 +3,7 @@
 //! A filter is data here; each store renders it in its own SQL and must agree with [`Filter::matches`]. Comparison is typed and
 //! never converts: a text is not a number.
 
-use std::{cmp::Ordering, fmt};
+use std::cmp::Ordering;
 
 use serde_json::{Map, Value};
 
@@ -113,11 +113,6 @@ impl Filter {
         &self.clauses
     }
 
-    /// Whether every document passes.
-    pub fn is_all(&self) -> bool {
-        self.clauses.is_empty()
-    }
-
     /// Whether a document passes.
     pub fn matches(&self, content: &Map<String, Value>) -> bool {
         self.clauses.iter().all(|clause| clause.test.passes(clause.field.of(content)))
@@ -215,12 +210,6 @@ impl Field {
             _ => None,
         };
         first.and_then(|first| rest.iter().try_fold(first, step)).unwrap_or(&Value::Null)
-    }
-}
-
-impl fmt::Display for Field {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.parts.join("."))
     }
 }
 
@@ -333,5 +322,192 @@ fn cut(text: &str) -> String {
     match text.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn error(clauses: Value) -> String {
+        Filter::parse(&clauses).expect_err("this is no filter").to_string()
+    }
+
+    /// Whether a document passes one clause.
+    fn passes(document: &Value, clause: Value) -> bool {
+        Filter::parse(&json!([clause])).unwrap().matches(document.as_object().unwrap())
+    }
+
+    #[test]
+    fn nothing_asked_is_fulfilled() {
+        for nothing in [json!([]), Value::Null] {
+            assert_eq!(Filter::parse(&nothing), Ok(Filter::all()));
+        }
+        assert!(Filter::all().matches(&Map::new()));
+    }
+
+    #[test]
+    fn what_is_no_filter_is_refused_in_the_words_of_the_reference() {
+        for (clauses, expected) in [
+            (json!({}), "a filter is an array of clauses: [[\"field\", \"operator\", value], …]"),
+            (
+                json!([["a", "=", 1], ["a", "like", 1]]),
+                "the 2 query clause's operator: like is not supported at the moment",
+            ),
+            (
+                json!([["a", "="]]),
+                "the 1 query clause did not contains the required 3 parameters (field, operator, value)",
+            ),
+            (
+                json!(["a", "=", 1]),
+                "the 1 query clause did not contains the required 3 parameters (field, operator, value)",
+            ),
+            (json!([[1, "=", 1]]), "the 1 query clause's field parameter must be a string: 1"),
+            (json!([["a", ["="], 1]]), "the 1 query clause's operator must be a string: [\"=\"]"),
+            (
+                json!([["a\0", "=", 1]]),
+                "the 1 query clause's field has a name with the character U+0000, which no document holds",
+            ),
+            (
+                json!([["a", "in", ["b", {"c": "\0"}]]]),
+                "the 1 query clause's value contains the character U+0000, which no document holds",
+            ),
+        ] {
+            assert_eq!(error(clauses), expected);
+        }
+        assert!(error(json!([["a", "x".repeat(1_000_000), 1]])).len() < 200);
+        assert!(error(json!([[["x".repeat(1_000_000)], "=", 1]])).len() < 200);
+    }
+
+    #[test]
+    fn filters_have_limits() {
+        let long = |count| Value::from(vec![json!(1); count]);
+        for (allowed, refused) in [
+            (json!(vec![json!(["a", "=", 1]); 50]), json!(vec![json!(["a", "=", 1]); 51])),
+            (json!([["a".repeat(256), "=", 1]]), json!([["a".repeat(257), "=", 1]])),
+            (json!([["a.a.a.a.a.a.a.a.a.a", "=", 1]]), json!([["a.a.a.a.a.a.a.a.a.a.a", "=", 1]])),
+            (json!([["a", "in", long(1_000)]]), json!([["a", "in", long(1_001)]])),
+        ] {
+            assert!(Filter::parse(&allowed).is_ok());
+            assert!(error(refused).contains("at most"));
+        }
+    }
+
+    #[test]
+    fn comparison_is_typed() {
+        let document = json!({ "n": 10, "f": 1.0, "s": "10", "b": true, "z": null, "l": [1, "a"], "o": {"x": 1} });
+        for clause in [
+            json!(["n", "=", 10.0]),
+            json!(["f", "==", 1]),
+            json!(["n", ">", 4]),
+            json!(["n", ">=", 10]),
+            json!(["s", "=", "10"]),
+            json!(["s", "<", "4"]),
+            json!(["s", "<=", "10"]),
+            json!(["b", "=", true]),
+            json!(["b", ">", false]),
+            json!(["z", "=", null]),
+            json!(["missing", "=", null]),
+            json!(["missing", "!=", "x"]),
+            json!(["z", "<>", 0]),
+            json!(["l", "=", [1, "a"]]),
+            json!(["o", "=", {"x": 1}]),
+            json!(["o", "!=", {"x": 2}]),
+        ] {
+            assert!(passes(&document, clause.clone()), "{clause}");
+        }
+        for clause in [
+            json!(["n", "=", "10"]),
+            json!(["s", "=", 10]),
+            json!(["n", "!=", 10]),
+            json!(["n", ">", "4"]),
+            json!(["s", "<", 11]),
+            json!(["b", "=", 1]),
+            json!(["b", "=", "true"]),
+            json!(["n", ">", null]),
+            json!(["z", ">=", null]),
+            json!(["missing", "<", 1]),
+            json!(["missing", "<=", null]),
+            json!(["l", ">=", [1, "a"]]),
+            json!(["l", "=", ["a", 1]]),
+            json!(["z", "!=", null]),
+        ] {
+            assert!(!passes(&document, clause.clone()), "{clause}");
+        }
+    }
+
+    #[test]
+    fn in_looks_for_the_field_and_its_elements() {
+        let document = json!({ "s": "a", "n": 1, "l": ["a", 2, [3]], "o": {"x": "a"} });
+        for clause in [
+            json!(["s", "in", "a"]),
+            json!(["s", "in", ["b", "a"]]),
+            json!(["n", "in", [1.0]]),
+            json!(["l", "in", "a"]),
+            json!(["l", "in", ["x", 2]]),
+            json!(["l", "in", [[3]]]),
+            json!(["l", "in", [["a", 2, [3]]]]),
+            json!(["missing", "in", [null]]),
+            json!(["missing", "!in", ["a"]]),
+            json!(["s", "nin", "b"]),
+        ] {
+            assert!(passes(&document, clause.clone()), "{clause}");
+        }
+        for clause in [
+            json!(["s", "in", ["ab", 1]]),
+            json!(["s", "in", []]),
+            json!(["n", "in", ["1"]]),
+            json!(["l", "in", 3]),
+            json!(["o", "in", "a"]),
+            json!(["missing", "in", ["a"]]),
+            json!(["l", "!in", ["a"]]),
+            json!(["s", "!in", "a"]),
+        ] {
+            assert!(!passes(&document, clause.clone()), "{clause}");
+        }
+    }
+
+    #[test]
+    fn fields_are_found_in_objects_and_arrays() {
+        let document =
+            json!({ "a": { "0": "key", "b": { "c": 1 }, "": 2 }, "l": [["x"], { "01": 3 }], "a.b": 4, "0": 5 });
+        for (field, value) in [
+            ("a.b.c", json!(1)),
+            ("a.0", json!("key")),
+            ("a.", json!(2)),
+            ("l.0.0", json!("x")),
+            ("l.1.01", json!(3)),
+            ("0", json!(5)),
+            ("l.2", json!(null)),
+            ("l.01", json!(null)),
+            ("l.-1", json!(null)),
+            ("a.b.c.d", json!(null)),
+            ("l.18446744073709551616", json!(null)),
+            ("", json!(null)),
+        ] {
+            assert_eq!(Field::parse(field).unwrap().of(document.as_object().unwrap()), &value, "{field}");
+        }
+    }
+
+    #[test]
+    fn large_numbers_compare_by_their_last_digit() {
+        let float = 9_007_199_254_740_992.0;
+        for (one, two, expected) in [
+            (json!(9_007_199_254_740_993_i64), json!(float), Ordering::Greater),
+            (json!(9_007_199_254_740_992_i64), json!(float), Ordering::Equal),
+            (json!(i64::MAX), json!(9_223_372_036_854_775_808.0), Ordering::Less),
+            (json!(i64::MIN), json!(-9_223_372_036_854_775_808.0), Ordering::Equal),
+            (json!(i64::MIN), json!(-1e300), Ordering::Greater),
+            (json!(-1), json!(-1.5), Ordering::Greater),
+            (json!(0), json!(-0.0), Ordering::Equal),
+            (json!(u64::MAX), json!(i64::MAX), Ordering::Greater),
+            (json!(u64::MAX), json!(1e300), Ordering::Less),
+        ] {
+            assert_eq!(compare(&one, &two), expected, "{one} {two}");
+            assert_eq!(compare(&two, &one), expected.reverse(), "{two} {one}");
+        }
     }
 }

@@ -30,6 +30,11 @@ impl Caller {
         Self { key: Some(key.into()), ..self.clone() }
     }
 
+    /// The same caller without a key.
+    pub fn without_key(&self) -> Self {
+        Self { key: None, ..self.clone() }
+    }
+
     /// The same caller with another token.
     pub fn with_token(&self, token: &str) -> Self {
         Self { token: Some(token.into()), ..self.clone() }

@@ -54,7 +54,7 @@ impl Connection {
         let key = caller.key.as_deref().unwrap_or_default();
         let (outgoing, reader) = match transport {
             Transport::Sse => {
-                let nobody = Caller { key: None, token: None, ..caller.clone() };
+                let nobody = Caller::nobody(&caller.url);
                 let stream = nobody.request(Method::GET, &format!("/sse/connect?sbpk={key}")).send().await.unwrap();
                 assert_eq!(stream.status(), 200);
                 (Outgoing::Sse(nobody.with_key(key)), tokio::spawn(read_sse(stream, sender)))

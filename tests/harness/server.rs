@@ -34,20 +34,27 @@ pub async fn shared() -> &'static Server {
         .get_or_init(async || {
             // A static is never dropped: the attendant removes the folder.
             let folder = tempfile::tempdir().unwrap().keep();
-            thimble(["serve", "--dev"]).folder(&folder).variable("REMOVE", &folder.to_string_lossy()).serve().await
+            thimble(["serve", "--dev"]).folder(&folder).variable("REMOVE", &folder.to_string_lossy()).launch().await
         })
         .await
 }
 
 /// The command `thimble` with these arguments.
 pub fn thimble<const N: usize>(arguments: [&str; N]) -> Command {
-    Command { arguments: arguments.map(String::from).into(), folder: None, variables: Vec::new(), settings: String::new() }
+    Command {
+        arguments: arguments.map(String::from).into(),
+        folder: None,
+        temporary: None,
+        variables: Vec::new(),
+        settings: String::new(),
+    }
 }
 
 /// A call of the binary that is about to be made.
 pub struct Command {
     arguments: Vec<String>,
     folder: Option<PathBuf>,
+    temporary: Option<TempDir>,
     variables: Vec<(String, String)>,
     settings: String,
 }
@@ -72,7 +79,30 @@ impl Command {
     }
 
     /// Starts a server on a free port and waits until it is ready.
+    ///
+    /// Compiling the engine takes seconds of all cores, so a new folder starts with what the shared server has compiled,
+    /// and with the key by which a node knows its own native code.
     pub async fn serve(mut self) -> Server {
+        let compiled = shared().await.data.join("store");
+        if self.folder.is_none() {
+            self.temporary = Some(tempfile::tempdir().unwrap());
+            self.folder = self.temporary.as_ref().map(|folder| folder.path().into());
+        }
+        let store = self.folder.as_ref().unwrap().join("data/store");
+        if !store.exists() {
+            std::fs::create_dir_all(store.join("native")).unwrap();
+            std::fs::copy(compiled.join("node.key"), store.join("node.key")).unwrap();
+            for file in std::fs::read_dir(compiled.join("native")).unwrap().map(Result::unwrap) {
+                if file.file_name().to_string_lossy().starts_with("engine-") {
+                    std::fs::copy(file.path(), store.join("native").join(file.file_name())).unwrap();
+                }
+            }
+        }
+        self.launch().await
+    }
+
+    async fn launch(mut self) -> Server {
+        let data = self.folder.as_ref().unwrap().join("data");
         if !self.arguments.iter().any(|argument| argument == "--listen") {
             self.arguments.extend(["--listen", "127.0.0.1:0"].map(String::from));
         }
@@ -91,7 +121,7 @@ impl Command {
         .await;
 
         let pid = process.output().lines().find_map(|line| line.strip_prefix("pid ")?.parse().ok()).unwrap();
-        Server { url, pid, process }
+        Server { url, pid, data, process }
     }
 
     /// Runs the command to its end.
@@ -103,8 +133,8 @@ impl Command {
     }
 
     fn start(mut self, data: bool) -> Process {
-        let temporary = self.folder.is_none().then(|| tempfile::tempdir().unwrap());
-        let folder = self.folder.take().unwrap_or_else(|| temporary.as_ref().unwrap().path().into());
+        let temporary = self.temporary.take().unwrap_or_else(|| tempfile::tempdir().unwrap());
+        let folder = self.folder.take().unwrap_or_else(|| temporary.path().into());
         if data && !self.arguments.iter().any(|argument| argument == "--data") {
             self.arguments.extend(["--data".into(), folder.join("data").to_string_lossy().into_owned()]);
         }
@@ -130,7 +160,7 @@ impl Command {
             collect(child.stdout.take().unwrap(), output.clone()),
             collect(child.stderr.take().unwrap(), output.clone()),
         ];
-        Process { child, output, readers: Some(readers), _folder: temporary }
+        Process { child, output, readers: Some(readers), _temporary: temporary }
     }
 }
 
@@ -168,6 +198,8 @@ pub struct Server {
     pub url: String,
     /// Its process id.
     pub pid: u32,
+    /// The folder with its data.
+    pub data: PathBuf,
     process: Process,
 }
 
@@ -207,7 +239,7 @@ struct Process {
     child: Child,
     output: Arc<Mutex<String>>,
     readers: Option<[std::thread::JoinHandle<()>; 2]>,
-    _folder: Option<TempDir>,
+    _temporary: TempDir,
 }
 
 impl Process {

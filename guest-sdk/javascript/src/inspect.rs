@@ -8,8 +8,8 @@ use crate::{
     text::Text,
 };
 
-/// A value's text ends about here; an entry of the log may be no longer.
-pub const LIMIT: usize = 8 << 10;
+/// A value's text ends about here. Several times what an entry of the log may have, so that the host cuts it and says so.
+pub const LIMIT: usize = 32 << 10;
 
 /// Objects within objects, at most. Deeper ones are `{…}`.
 const DEPTH: usize = 10;

@@ -51,6 +51,10 @@ fn globals(ctx: &Ctx<'_>) -> Result<()> {
         qjs::JS_AddIntrinsicDOMException(ctx.as_raw().as_ptr());
         qjs::JS_AddIntrinsicAToB(ctx.as_raw().as_ptr());
     }
+    // javy defines these two as a script would; built-ins do not show when one lists the global object.
+    for name in [c"TextEncoder", c"TextDecoder"] {
+        define(&globals, name, globals.get(name.to_str().unwrap_or_default())?)?;
+    }
     crate::compile::refuse_imports(ctx);
     rejections::track(ctx);
     console::register(ctx, &globals)?;
@@ -63,12 +67,21 @@ fn globals(ctx: &Ctx<'_>) -> Result<()> {
 /// Defines a property as the built-in ones are: writable and configurable, not enumerable. A script may declare a variable of
 /// the same name.
 pub fn define<'js>(object: &Object<'js>, name: &CStr, value: Value<'js>) -> Result<()> {
-    let flags = (qjs::JS_PROP_CONFIGURABLE | qjs::JS_PROP_WRITABLE) as i32;
+    define_with(object, name, value, qjs::JS_PROP_CONFIGURABLE | qjs::JS_PROP_WRITABLE)
+}
+
+/// Defines a property as an object literal does, whatever a script has done to the object's prototype.
+pub fn put<'js>(object: &Object<'js>, name: &CStr, value: Value<'js>) -> Result<()> {
+    define_with(object, name, value, qjs::JS_PROP_C_W_E)
+}
+
+fn define_with<'js>(object: &Object<'js>, name: &CStr, value: Value<'js>, flags: u32) -> Result<()> {
+    let context = object.ctx().as_raw().as_ptr();
     // SAFETY: object and value live in the same context; the value's reference is given away.
     let defined = unsafe {
         let raw = value.as_raw();
         std::mem::forget(value);
-        qjs::JS_DefinePropertyValueStr(object.ctx().as_raw().as_ptr(), object.as_value().as_raw(), name.as_ptr(), raw, flags)
+        qjs::JS_DefinePropertyValueStr(context, object.as_value().as_raw(), name.as_ptr(), raw, flags as i32)
     };
     if defined < 0 { Err(crate::quickjs::Error::Exception) } else { Ok(()) }
 }

@@ -11,8 +11,10 @@ use crate::{
 /// Public key of the development tenant. Its other keys are as well known, for StaticBackend's clients and tools.
 pub const DEV_TENANT: &str = "dev_memory_pk";
 
-const DEV_EMAIL: &str = "admin@dev.com";
-const DEV_PASSWORD: &str = "devpw1234";
+/// Address of the development tenant's root user …
+pub const DEV_EMAIL: &str = "admin@dev.com";
+/// … and password.
+pub const DEV_PASSWORD: &str = "devpw1234";
 
 /// Address of the first root user outside of development mode.
 const FIRST_EMAIL: &str = "admin@localhost";

@@ -1,8 +1,8 @@
 //! `thimble account`: apps of a server.
 
 use clap::Subcommand;
-use reqwest::Method;
 use serde::Deserialize;
+use serde_json::json;
 
 use super::{client::Client, credentials::Connection, output};
 
@@ -21,18 +21,28 @@ pub enum Account {
 /// Keys of a new app.
 #[derive(Deserialize)]
 struct NewApp {
-    pk: String,
+    #[serde(rename = "pk")]
+    public_key: String,
     #[serde(rename = "rootToken")]
     root_token: String,
-    pw: String,
+    #[serde(rename = "pw")]
+    password: String,
 }
 
 pub async fn run(connection: &Connection, Account::Create { email, operator_token }: Account) -> anyhow::Result<()> {
+    let is_operator = operator_token.is_some();
     let client = Client::without_keys(connection.server()?)?.with_token(operator_token);
-    let body = serde_json::json!({ "email": email });
-    let answer = client.send(Method::POST, &["account", "create"], |request| request.json(&body)).await?;
-    let NewApp { pk, root_token, pw } = serde_json::from_slice(&client.accepted(answer)?)?;
-    output::line(&format!("App created for {email}. These keys are shown only now:\n"))?;
-    output::line(&format!("  Public key   {pk}\n  Root token   {root_token}\n  E-mail       {email}"))?;
-    output::line(&format!("  Password     {pw}\n\nKeep them for the commands with `thimble login`."))
+    let created = client.post(&["account", "create"], &json!({ "email": email })).await;
+    let NewApp { public_key, root_token, password } = created.map_err(|error: anyhow::Error| {
+        // The server speaks of a header, which is our business.
+        match !is_operator && error.to_string().contains("operator token") {
+            true => error.context("give the operator token of the server with `--operator-token`"),
+            false => error,
+        }
+    })?;
+    output::line(&format!(
+        "App created for {email}. These keys are shown only now:\n\n  \
+         Public key   {public_key}\n  Root token   {root_token}\n  E-mail       {email}\n  Password     {password}\n\n\
+         `thimble login` keeps them for the other commands."
+    ))
 }

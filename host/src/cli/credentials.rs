@@ -5,19 +5,15 @@ use reqwest::Url;
 
 use self::file::Stored;
 use super::output;
+use crate::{
+    accounts::{DEV_EMAIL, DEV_PASSWORD, DEV_TENANT},
+    credentials::root_token::DEV_ALIAS,
+};
 
 pub mod file;
 
-/// Where a development server listens, and its well-known keys (those of StaticBackend).
+/// Where a server in development mode listens when it is told nothing else.
 pub const DEV_URL: &str = "http://127.0.0.1:8099";
-/// See [`DEV_URL`].
-pub const DEV_PUBLIC_KEY: &str = crate::accounts::DEV_TENANT;
-/// See [`DEV_URL`].
-pub const DEV_ROOT_TOKEN: &str = crate::credentials::root_token::DEV_ALIAS;
-/// See [`DEV_URL`].
-pub const DEV_EMAIL: &str = "admin@dev.com";
-/// See [`DEV_URL`].
-pub const DEV_PASSWORD: &str = "devpw1234";
 
 /// The server and the keys, as options of every command or from the environment.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -86,7 +82,7 @@ fn resolve(given: &Connection, stored: Option<Stored>) -> anyhow::Result<(Creden
     let nothing_known = stored.is_none() && given.public_key.is_none() && given.root_token.is_none();
     if nothing_known && is_loopback(&url) {
         let user = Some((DEV_EMAIL.to_owned(), DEV_PASSWORD.to_owned()));
-        let (public_key, root_token) = (DEV_PUBLIC_KEY.to_owned(), DEV_ROOT_TOKEN.to_owned());
+        let (public_key, root_token) = (DEV_TENANT.to_owned(), DEV_ALIAS.to_owned());
         return Ok((Credentials { url, public_key, root_token, user }, true));
     }
     let (kept_key, kept_token, user) = match stored {
@@ -156,7 +152,7 @@ mod tests {
 
         assert!(is_development);
         assert_eq!(credentials.url.as_str(), "http://127.0.0.1:8099/");
-        assert_eq!(credentials.public_key, DEV_PUBLIC_KEY);
+        assert_eq!(credentials.public_key, DEV_TENANT);
     }
 
     #[test]

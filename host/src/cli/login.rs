@@ -6,11 +6,15 @@ use serde_json::json;
 use super::{
     client::Client,
     credentials::{
-        Connection, Credentials, DEV_EMAIL, DEV_PASSWORD, DEV_PUBLIC_KEY, DEV_ROOT_TOKEN, DEV_URL,
+        Connection, Credentials, DEV_URL,
         file::{self, Stored},
         parse_url,
     },
     output, prompt,
+};
+use crate::{
+    accounts::{DEV_EMAIL, DEV_PASSWORD, DEV_TENANT},
+    credentials::root_token::DEV_ALIAS,
 };
 
 /// Arguments of `thimble login`; what is missing is asked for.
@@ -56,8 +60,8 @@ fn development(given: &Connection, login: &Login) -> anyhow::Result<Credentials>
     let or = |given: &Option<String>, default: &str| given.clone().unwrap_or_else(|| default.to_owned());
     Ok(Credentials {
         url: parse_url(&or(&given.url, DEV_URL))?,
-        public_key: or(&given.public_key, DEV_PUBLIC_KEY),
-        root_token: or(&given.root_token, DEV_ROOT_TOKEN),
+        public_key: or(&given.public_key, DEV_TENANT),
+        root_token: or(&given.root_token, DEV_ALIAS),
         user: Some((or(&login.email, DEV_EMAIL), or(&login.password, DEV_PASSWORD))),
     })
 }

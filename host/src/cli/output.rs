@@ -13,8 +13,13 @@ pub fn line(text: &str) -> anyhow::Result<()> {
     bytes(format!("{text}\n").as_bytes())
 }
 
-/// Prints a result as it is.
-pub fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
+/// Prints a result as it is, with the end of a line if it is text without one.
+pub fn ended(result: &[u8]) -> anyhow::Result<()> {
+    bytes(result)?;
+    if result.ends_with(b"\n") || std::str::from_utf8(result).is_err() { Ok(()) } else { bytes(b"\n") }
+}
+
+fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(bytes).and_then(|()| out.flush()).context("cannot write to standard output")
 }

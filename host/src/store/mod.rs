@@ -21,6 +21,7 @@ use crate::{
 
 pub mod sqlite;
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 mod tests;
 
 /// Opens the store that a URL names (`sqlite:path` or a path), and brings its tables up to date.
@@ -46,7 +47,7 @@ pub enum StoreError {
     /// What was asked for cannot be done, and why.
     #[error("{0}")]
     Invalid(String),
-    /// The document would be larger or deeper than allowed, and by how much.
+    /// The document would be larger than allowed, and by how much.
     #[error("{0}")]
     TooLarge(String),
     /// The database file cannot be used: text for the operator.
@@ -226,7 +227,7 @@ pub trait Store: Send + Sync {
     async fn functions(&self, tenant: &str) -> Result<Vec<Function>, StoreError>;
     /// The functions of all tenants; for start-up.
     async fn all_functions(&self) -> Result<Vec<Function>, StoreError>;
-    /// The versions of a function, newest first, without their sources when there are many: at most `limit`.
+    /// The versions of a function, newest first, at most `limit`; with their sources only when one is asked for.
     async fn versions(&self, tenant: &str, function: &str, limit: u32) -> Result<Vec<Version>, StoreError>;
     /// Removes a function with its versions and runs; whether there was one.
     async fn delete_function(&self, tenant: &str, name: &str) -> Result<bool, StoreError>;

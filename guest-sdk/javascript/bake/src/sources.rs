@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
 /// Files of the engine's folder.
-pub const FILES: [&str; 3] = ["Cargo.toml", "Cargo.lock", "build.sh"];
+pub const FILES: [&str; 4] = ["Cargo.toml", "Cargo.lock", "build.rs", "build.sh"];
 
 /// Folders, all of whose files count.
 pub const FOLDERS: [&str; 3] = ["src", "bake/src", "../../wit"];

@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use crate::{
     json,
     phase::{self, Phase},
-    quickjs::{Ctx, Error, Exception, Object, Result, Value, prelude::Rest},
+    quickjs::{Ctx, Error, Exception, IntoJs, Object, Result, Value, prelude::Rest},
     runtime,
     text::Text,
     world::thimble::functions::types,
@@ -70,18 +70,14 @@ impl HostFunction {
         } else {
             Err(Failure::Refused(self.mismatch(args.len())))
         };
-        let answer = Object::new(ctx.clone())?;
-        match called {
-            Ok(content) => {
-                answer.set("ok", true)?;
-                answer.set("content", content)?;
-            }
-            Err(Failure::Refused(message)) => {
-                answer.set("ok", false)?;
-                answer.set("content", message)?;
-            }
+        let (ok, content) = match called {
+            Ok(content) => (true, content),
+            Err(Failure::Refused(message)) => (false, message.into_js(ctx)?),
             Err(Failure::Thrown(error)) => return Err(error),
-        }
+        };
+        let answer = Object::new(ctx.clone())?;
+        runtime::put(&answer, c"ok", Value::new_bool(ctx.clone(), ok))?;
+        runtime::put(&answer, c"content", content)?;
         Ok(answer.into_value())
     }
 

@@ -30,8 +30,8 @@ pub async fn run(credentials: &Credentials, root: Client, run: Run) -> anyhow::R
     if succeeded || answer.run.is_none() {
         let text = answer.text();
         let body = root.accepted(answer)?;
-        // A program gets the bytes, a person text that cannot control the terminal.
-        return if io::stdout().is_terminal() { output::line(&text) } else { output::bytes(&body) };
+        // A person gets text that cannot control the terminal, a program the bytes.
+        return if io::stdout().is_terminal() { output::line(&text) } else { output::ended(&body) };
     }
     Err(anyhow!(answer.text()))
 }

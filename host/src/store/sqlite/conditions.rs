@@ -105,7 +105,6 @@ fn push_in(sql: &mut Sql, field: &Field, list: &[Value]) {
 }
 
 fn push_kind(sql: &mut Sql, field: &Field) {
-    // Not through `kind_of_type`, because what is said here in one place is said there in several.
     sql.push("case ");
     push_located(sql, "json_type", field);
     sql.push(KINDS);

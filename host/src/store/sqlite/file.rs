@@ -21,7 +21,7 @@ use crate::store::StoreError;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
-/// Connections that read.
+/// Connections that read, for each kind of reading.
 const READERS: u32 = 4;
 
 /// Bytes that every SQLite file begins with.
@@ -80,19 +80,23 @@ pub fn lock(path: &Path) -> Result<File> {
     }
 }
 
-/// Opens the database: one connection that writes, and those that read.
-pub async fn open(path: &Path) -> Result<(SqliteConnection, SqlitePool)> {
+/// Opens the database with the connection that writes.
+pub async fn open(path: &Path) -> Result<SqliteConnection> {
     if path.exists() {
         check(path).await?
     } else {
         create(path).await?
     }
-    let failed = |error: sqlx::Error| unusable(path, reason(&error));
-    let mut writer = options(path).connect().await.map_err(failed)?;
+    let mut writer = options(path).connect().await.map_err(|error| unusable(path, reason(&error)))?;
     migrate(path, &mut writer).await?;
+    Ok(writer)
+}
+
+/// Opens a few connections that only read, on a database that is open.
+pub async fn readers(path: &Path) -> Result<SqlitePool> {
     let readers = SqlitePoolOptions::new().max_connections(READERS).min_connections(READERS);
-    let readers = readers.connect_with(options(path).read_only(true)).await.map_err(failed)?;
-    Ok((writer, readers))
+    let readers = readers.connect_with(options(path).read_only(true)).await;
+    readers.map_err(|error| unusable(path, reason(&error)))
 }
 
 fn options(path: &Path) -> SqliteConnectOptions {

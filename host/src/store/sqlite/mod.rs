@@ -1,4 +1,4 @@
-//! The store on SQLite: one connection writes, a few read beside it.
+//! The store on SQLite: one connection writes, a few others read beside it.
 //!
 //! Here is decided which connection does what; the SQL stands in one file for each kind of thing that is kept.
 
@@ -32,6 +32,7 @@ mod runs;
 mod settings;
 mod tenants;
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 mod tests;
 mod users;
 mod writer;
@@ -51,7 +52,10 @@ const INSTRUCTIONS: i32 = 10_000;
 /// Thimble's tables in one file.
 pub struct Sqlite {
     writer: Writer,
+    /// For what is found at once.
     readers: SqlitePool,
+    /// For what clients choose how long it takes: these may all be busy, and the others still are not.
+    queries: SqlitePool,
 }
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -62,12 +66,17 @@ impl Sqlite {
     pub async fn open(url: &str) -> Result<Self> {
         let path = file::path(url)?;
         let lock = file::lock(&path)?;
-        let (writer, readers) = file::open(&path).await?;
-        Ok(Self { writer: Writer::start(writer, &path, lock), readers })
+        let writer = file::open(&path).await?;
+        let (readers, queries) = (file::readers(&path).await?, file::readers(&path).await?);
+        Ok(Self { writer: Writer::start(writer, &path, lock), readers, queries })
     }
 
+    /// A connection that reads, whose queries have [`MAX_QUERY_TIME`] from now on. Set anew each time: the limit of whoever had
+    /// the connection before is over.
     async fn reader(&self) -> Result<PoolConnection<sqlx::Sqlite>> {
-        Ok(self.readers.acquire().await?)
+        let mut reader = self.readers.acquire().await?;
+        limit_time(&mut reader, MAX_QUERY_TIME).await?;
+        Ok(reader)
     }
 }
 
@@ -93,6 +102,7 @@ impl Store for Sqlite {
 
     async fn close(&self) {
         // The readers first: the last connection to close empties the write-ahead log, and only the writer can.
+        self.queries.close().await;
         self.readers.close().await;
         self.writer.close().await;
     }
@@ -169,15 +179,11 @@ impl Store for Sqlite {
     }
 
     async fn list(&self, who: &Identity, collection: &str, filter: &Filter, page: &PageRequest) -> Result<Page> {
-        let mut reader = self.reader().await?;
-        limit_time(&mut reader, MAX_QUERY_TIME).await?;
-        documents::list(&mut reader, who, collection, filter, page).await
+        documents::list(&mut *self.reader().await?, who, collection, filter, page).await
     }
 
     async fn count(&self, who: &Identity, collection: &str, filter: &Filter) -> Result<i64> {
-        let mut reader = self.reader().await?;
-        limit_time(&mut reader, MAX_QUERY_TIME).await?;
-        documents::count(&mut reader, who, collection, filter).await
+        documents::count(&mut *self.reader().await?, who, collection, filter).await
     }
 
     async fn update_document(

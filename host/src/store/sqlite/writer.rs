@@ -8,6 +8,7 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -27,7 +28,7 @@ const MAX_TOGETHER: usize = 256;
 /// Callers wait when this many changes wait.
 const MAX_WAITING: usize = 1_024;
 
-/// Bytes of the write-ahead log at which it is emptied even if that means waiting for the readers.
+/// Bytes from which on the write-ahead log is emptied even if that means to wait for readers.
 const LONG_LOG: u64 = 16 << 20;
 
 /// Where changes are handed in.
@@ -120,17 +121,19 @@ where
 
 async fn work(mut connection: SqliteConnection, mut waiting: mpsc::Receiver<Box<dyn Waiting>>, log: PathBuf) {
     let mut together = Vec::with_capacity(MAX_TOGETHER);
-    let mut long_log = LONG_LOG;
+    let mut tried = Instant::now();
     while waiting.recv_many(&mut together, MAX_TOGETHER).await > 0 {
         together.retain(|change| change.is_wanted());
         let committed = transaction(&mut connection, &mut together).await;
         for change in together.drain(..) {
             change.answer(committed.as_ref().copied().map_err(same));
         }
-        long_log = shorten(&mut connection, &log, long_log).await;
+        if let Err(error) = shorten(&mut connection, &log, &mut tried).await {
+            tracing::warn!(?error, "the database's write-ahead log could not be emptied; it is tried again");
+        }
     }
     if let Err(error) = connection.close().await {
-        tracing::warn!(%error, "the database was not closed in order; nothing is lost");
+        tracing::warn!(?error, "the database was not closed in order; nothing is lost");
     }
 }
 
@@ -156,18 +159,21 @@ async fn transaction(connection: &mut SqliteConnection, changes: &mut [Box<dyn W
     committed
 }
 
-/// SQLite empties the write-ahead log by itself when no reader needs it, which may never be under load: then the file would
-/// grow for ever. Returns the length at which to look after it again.
-async fn shorten(connection: &mut SqliteConnection, log: &Path, long: u64) -> u64 {
-    let length = || fs::metadata(log).map_or(0, |log| log.len());
-    if length() < long {
-        return long;
+/// SQLite begins the write-ahead log anew when no reader needs it, which may never be under load: then it would grow for ever.
+/// Emptying it waits for the readers that are at work, and the next changes wait for it: so only a little, and not all the
+/// time, until it is very long.
+async fn shorten(connection: &mut SqliteConnection, log: &Path, tried: &mut Instant) -> Result<()> {
+    let length = fs::metadata(log).map_or(0, |log| log.len());
+    if length < LONG_LOG || tried.elapsed() < Duration::from_secs(1) {
+        return Ok(());
     }
-    if let Err(error) = execute(connection, "pragma wal_checkpoint(truncate)").await {
-        tracing::warn!(%error, "the database's write-ahead log could not be emptied; it is tried again");
+    if length < 2 * LONG_LOG {
+        execute(connection, "pragma busy_timeout = 100").await?;
     }
-    // A reader may have been in the way: then not before every change again.
-    length() + LONG_LOG
+    let emptied = execute(connection, "pragma wal_checkpoint(truncate)").await;
+    execute(connection, "pragma busy_timeout = 5000").await?;
+    *tried = Instant::now();
+    emptied
 }
 
 async fn execute(connection: &mut SqliteConnection, statement: &'static str) -> Result<()> {

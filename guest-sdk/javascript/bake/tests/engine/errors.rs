@@ -8,13 +8,13 @@ fn an_error_has_its_name_its_message_and_where() {
 
     assert_eq!(
         run.error(),
-        "RangeError: too far\n    at inner (fn.js:5:9)\n    at handle (fn.js:2:10)"
+        "RangeError: too far\n    at inner (fn.js:5:13)\n    at handle (fn.js:2:10)"
     );
 }
 
 #[test]
 fn errors_of_the_engine_have_a_position() {
-    let run = run("function handle(x) {\n  return x.a.b;\n}", &["{}"]);
+    let run = run("function handle(x) {\n  x.a.b();\n}", &["{}"]);
 
     assert!(run.error().starts_with("TypeError: ") && run.error().contains("at handle (fn.js:2:"), "{}", run.error());
 }

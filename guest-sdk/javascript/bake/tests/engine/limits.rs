@@ -24,7 +24,7 @@ fn a_full_memory_is_an_error_that_can_be_caught() {
 fn uncaught_it_says_so_in_fixed_words() {
     for body in [
         SMALL,
-        "let s = 'é'; for (;;) s += s",
+        "let a = ['é']; for (;;) a = a.concat(a)",
         "const all = []; for (;;) all.push(new Uint8Array(1 << 20))",
         "const all = []; for (;;) all.push(new Uint8Array(100))",
         "const all = []; for (;;) all.push('x'.repeat(50) + all.length)",
@@ -98,14 +98,32 @@ fn endless_recursion_is_a_stack_overflow() {
 }
 
 #[test]
-#[ignore = "prints how deep each kind of recursion goes"]
+#[ignore = "prints how deep each kind of recursion goes, and which stack ends it"]
 fn depths() {
-    let function = recursive();
-    let deep = |n: u32| function.call(&[&n.to_string()]).result.is_ok();
-    let (mut low, mut high) = (100, 100_000);
-    while low + 1 < high {
-        let middle = (low + high) / 2;
-        if deep(middle) { low = middle } else { high = middle }
+    for (kind, source) in [
+        ("plain", "function f(n) { return n === 0 ? 0 : 1 + f(n - 1) } function handle(n) { return f(n) }"),
+        ("ten locals", "function f(n) { let a = n, b = a, c = b, d = c, e = d, g = e, h = g, i = h, j = i, k = j; return n === 0 ? 0 : k - n + 1 + f(n - 1) } function handle(n) { return f(n) }"),
+        ("ten arguments", "function f(n, a, b, c, d, e, g, h, i, j) { return n === 0 ? 0 : 1 + f(n - 1, a, b, c, d, e, g, h, i, j) } function handle(n) { return f(n) }"),
+        ("method", "class A { f(n) { return n === 0 ? 0 : 1 + this.f(n - 1) } } function handle(n) { return new A().f(n) }"),
+        ("map", "function f(n) { return n === 0 ? 0 : 1 + [n - 1].map(f)[0] } function handle(n) { return f(n) }"),
+        ("spread", "function f(n, ...r) { return n === 0 ? 0 : 1 + f(n - 1, ...r) } function handle(n) { return f(n, 1, 2) }"),
+        ("getter", "function handle(n) { const o = { get a() { return n-- === 0 ? 0 : 1 + o.a } }; return o.a }"),
+        ("toString", "function handle(n) { const o = { toString() { return n-- === 0 ? '' : '' + o } }; return '' + o }"),
+        ("stringify", "function handle(n) { let o = 1; while (n--) o = [o]; return JSON.stringify(o).length }"),
+        ("parse", "function handle(n) { return typeof JSON.parse('['.repeat(n) + ']'.repeat(n)) }"),
+        ("closure", "const tree = n => { let t = null; while (n--) t = { t }; return t }; function walk(t) { let d = 0; if (t) { d = 1 + walk(t.t) } return d } function handle(n) { return walk(tree(n)) }"),
+        ("async", "async function f(n) { return n === 0 ? 0 : 1 + await f(n - 1) } async function handle(n) { return await f(n) }"),
+        ("proxy", "const p = new Proxy({}, { get(_, k) { return +k === 0 ? 0 : 1 + p[k - 1] } }); function handle(n) { return p[n] }"),
+        ("construct", "class A { constructor(n) { if (n) this.a = new A(n - 1) } } function handle(n) { new A(n); return 1 }"),
+    ] {
+        let function = upload(source).unwrap();
+        let call = |n: u32| function.call(&[&n.to_string()]).result;
+        let (mut low, mut high) = (10, 60_000);
+        while low + 1 < high {
+            let middle = (low + high) / 2;
+            if call(middle).is_ok() { low = middle } else { high = middle }
+        }
+        let why = call(high).map_err(|trap| trap.downcast_ref::<Trap>().copied());
+        println!("{kind:14} {low:6} {why:?}");
     }
-    println!("plain recursion: {low}; {:?}", function.call(&["100000"]).result.map_err(|trap| format!("{trap:#}")));
 }

@@ -97,8 +97,20 @@ impl Run {
     }
 }
 
+/// Guests run on the stack of their thread here, and a test's is smaller than what they may use.
+fn on_a_large_stack<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(WASM_STACK + (4 << 20));
+        thread.spawn_scoped(scope, work).unwrap().join().unwrap()
+    })
+}
+
 /// Compiles and loads `fn.js`, as an upload does.
 pub fn upload(source: &str) -> Result<Function, String> {
+    on_a_large_stack(|| upload_here(source))
+}
+
+fn upload_here(source: &str) -> Result<Function, String> {
     let bytecode = compile(source)?;
     let (mut sandbox, report) = load(&bytecode, false)?;
     let impure = report.contains("\"impure\":true");
@@ -136,7 +148,7 @@ impl Function {
         // The stack is dead, so the server leaves it out.
         let stack = stack_bytes();
         sandbox.memory.data_mut(&mut sandbox.store)[stack..].copy_from_slice(&self.memory[stack..]);
-        sandbox.handle(args)
+        on_a_large_stack(|| sandbox.handle(args))
     }
 }
 
@@ -158,6 +170,7 @@ impl Sandbox {
         let mut store = Store::new(engine, world);
         store.limiter(|world| world);
         store.set_fuel(u64::MAX / 2).unwrap();
+        store.set_epoch_deadline(u64::MAX / 2);
         let mut linker = Linker::new(engine);
         link(&mut linker);
         let instance = linker.instantiate(&mut store, module).unwrap();
@@ -222,7 +235,7 @@ fn engine() -> &'static (Engine, Module) {
     static ENGINE_MODULE: OnceLock<(Engine, Module)> = OnceLock::new();
     ENGINE_MODULE.get_or_init(|| {
         let mut config = Config::new();
-        config.consume_fuel(true).max_wasm_stack(WASM_STACK).async_stack_size(WASM_STACK + (1 << 20));
+        config.consume_fuel(true).epoch_interruption(true).max_wasm_stack(WASM_STACK).async_stack_size(WASM_STACK + (1 << 20));
         let engine = Engine::new(&config).unwrap();
         let module = Module::from_binary(&engine, engine_bytes()).unwrap();
         (engine, module)
