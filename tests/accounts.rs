@@ -59,7 +59,8 @@ async fn of_registrations_at_once_exactly_one_works() {
     let name = fresh("race");
 
     let attempts = (0..20).map(|n| {
-        let email = if n % 2 == 0 { format!("{name}@example.com") } else { format!("{}@EXAMPLE.com", name.to_uppercase()) };
+        let email =
+            if n % 2 == 0 { format!("{name}@example.com") } else { format!("{}@EXAMPLE.com", name.to_uppercase()) };
         tenant.anybody.post("/register", json!({ "email": email, "password": PASSWORD }))
     });
     let answers = attempts.collect::<Vec<_>>();
@@ -220,7 +221,10 @@ async fn a_session_comes_as_a_bearer_token() {
 
     assert_eq!(missing.refused(401), "missing authorization HTTP header");
     let basic = basic.refused(400);
-    assert!(basic.starts_with("invalid authorization HTTP header, should be: Bearer your-token, but we got"), "{basic}");
+    assert!(
+        basic.starts_with("invalid authorization HTTP header, should be: Bearer your-token, but we got"),
+        "{basic}"
+    );
     assert_eq!(in_query.status, 401);
 }
 
@@ -254,7 +258,10 @@ async fn forged_sessions_are_refused_with_one_text() {
         unsigned("HS256"),
         format!("{header}.{payload}.{}x", &signature[..signature.len() - 1]),
         format!("{header}.{payload}"),
-        format!("{header}.{}.{signature}", BASE64_URL_SAFE_NO_PAD.encode(with("exp", json!(4_102_444_800_u64)).to_string())),
+        format!(
+            "{header}.{}.{signature}",
+            BASE64_URL_SAFE_NO_PAD.encode(with("exp", json!(4_102_444_800_u64)).to_string())
+        ),
         hs256(&claims, &tenant.key),
         hs256(&claims, ""),
         hs256(&claims, "secret"),

@@ -6,14 +6,35 @@ use crate::harness::repository;
 
 /// A part of the host, and the parts it must not know.
 const FORBIDDEN: [(&str, &[&str]); 12] = [
-    ("store", &["runtime", "host_functions", "dispatcher", "registry", "api", "trigger", "hub", "mailer", "app", "cli"]),
-    ("hub", &["store", "runtime", "host_functions", "dispatcher", "registry", "api", "trigger", "mailer", "app", "cli"]),
+    (
+        "store",
+        &["runtime", "host_functions", "dispatcher", "registry", "api", "trigger", "hub", "mailer", "app", "cli"],
+    ),
+    (
+        "hub",
+        &["store", "runtime", "host_functions", "dispatcher", "registry", "api", "trigger", "mailer", "app", "cli"],
+    ),
     ("mailer", &["runtime", "host_functions", "dispatcher", "registry", "api", "trigger", "hub", "app", "cli"]),
     ("host_functions", &["dispatcher", "registry", "api", "trigger", "app", "cli"]),
     ("runtime", &["dispatcher", "registry", "api", "trigger", "app", "cli"]),
     ("registry", &["dispatcher", "api", "trigger", "app", "cli"]),
     ("dispatcher", &["api", "trigger", "app", "cli"]),
-    ("event", &["store", "runtime", "host_functions", "dispatcher", "registry", "api", "trigger", "hub", "mailer", "app", "cli"]),
+    (
+        "event",
+        &[
+            "store",
+            "runtime",
+            "host_functions",
+            "dispatcher",
+            "registry",
+            "api",
+            "trigger",
+            "hub",
+            "mailer",
+            "app",
+            "cli",
+        ],
+    ),
     ("trigger", &["api", "cli"]),
     ("api", &["cli"]),
     ("channels", &["dispatcher", "registry", "runtime", "host_functions", "api", "trigger", "app", "cli"]),
@@ -25,7 +46,9 @@ fn each_part_uses_only_what_stands_to_its_right() {
     let mut wrong = Vec::new();
     for (part, forbidden) in FORBIDDEN {
         let used = used_by(part);
-        wrong.extend(used.iter().filter(|used| forbidden.contains(&used.as_str())).map(|used| format!("{part} uses {used}")));
+        wrong.extend(
+            used.iter().filter(|used| forbidden.contains(&used.as_str())).map(|used| format!("{part} uses {used}")),
+        );
     }
 
     assert!(wrong.is_empty(), "{wrong:?}");
@@ -78,7 +101,8 @@ fn collect(folder: &Path, found: &mut Vec<String>) {
 
 /// What follows `crate::` anywhere outside comments, with the items of a group one by one.
 fn parts_in(source: &str) -> BTreeSet<String> {
-    let code: String = source.lines().map(|line| line.split("//").next().unwrap_or_default().to_owned() + "\n").collect();
+    let code: String =
+        source.lines().map(|line| line.split("//").next().unwrap_or_default().to_owned() + "\n").collect();
     let mut parts = BTreeSet::new();
     for (_, rest) in code.match_indices("crate::").map(|(at, name)| (at, &code[at + name.len()..])) {
         match rest.strip_prefix('{') {
@@ -107,6 +131,7 @@ fn group_heads(group: &str) -> Vec<String> {
 }
 
 fn head(path: &str) -> Option<String> {
-    let name: String = path.trim_start().chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect();
+    let name: String =
+        path.trim_start().chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect();
     (!name.is_empty()).then_some(name)
 }

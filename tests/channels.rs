@@ -74,7 +74,9 @@ async fn the_platform_speaks_for_itself_only() {
     let answer = ann.exec(&name, json!({})).await.ok();
 
     assert!(answer.as_array().unwrap().iter().all(|ok| ok == false), "{answer}");
-    for (channel, r#type) in [("lobby", "db_created"), ("lobby", "token"), ("lobby", "joined"), ("db-tasks", "t"), ("web", "t")] {
+    for (channel, r#type) in
+        [("lobby", "db_created"), ("lobby", "token"), ("lobby", "joined"), ("db-tasks", "t"), ("web", "t")]
+    {
         let message = json!({ "channel": channel, "type": r#type, "data": "1" });
         let refusal = ann.post("/publish", message).await;
         assert!(matches!(refusal.status, 400 | 403), "{channel} {}: {} {}", r#type, refusal.status, refusal.text());
@@ -97,8 +99,14 @@ async fn both_addresses_publish_for_root_and_for_users() {
             let published = caller.post(path, json!({ "channel": "news", "type": "headline", "data": data })).await;
             assert_eq!(published.ok(), true, "{path} {who}");
             let message = member.until_type("headline").await;
-            assert_eq!((&message["data"], &message["channel"], &message["sid"]), (&json!(data), &json!("news"), &json!("user-msg")));
-            assert!(!message.to_string().contains(tenant.root_token()) && !message.to_string().contains(ann.session()), "{message}");
+            assert_eq!(
+                (&message["data"], &message["channel"], &message["sid"]),
+                (&json!(data), &json!("news"), &json!("user-msg"))
+            );
+            assert!(
+                !message.to_string().contains(tenant.root_token()) && !message.to_string().contains(ann.session()),
+                "{message}"
+            );
         }
         assert_eq!(tenant.anybody.post(path, json!({ "channel": "news", "type": "t", "data": "1" })).await.status, 401);
     }
@@ -185,7 +193,8 @@ async fn data_that_is_not_json_arrives_as_text() {
         (runs.len() == 4).then_some(runs)
     })
     .await;
-    let seen: Vec<Value> = runs.iter().map(|run| serde_json::from_str::<Value>(&text(&run["output"][1])).unwrap()[2].clone()).collect();
+    let seen: Vec<Value> =
+        runs.iter().map(|run| serde_json::from_str::<Value>(&text(&run["output"][1])).unwrap()[2].clone()).collect();
     assert_eq!(seen, ["plain text", "{broken", "", "☕"]);
     assert!(runs.iter().all(|run| run["outcome"] == "ok"));
 }
@@ -207,8 +216,10 @@ async fn several_functions_on_one_trigger_each_run_once() {
             (runs.len() >= 10).then_some(runs)
         })
         .await;
-        let seen: Vec<Value> =
-            runs.iter().map(|run| serde_json::from_str::<Value>(&text(&run["output"][1])).unwrap()[2].clone()).collect();
+        let seen: Vec<Value> = runs
+            .iter()
+            .map(|run| serde_json::from_str::<Value>(&text(&run["output"][1])).unwrap()[2].clone())
+            .collect();
         assert_eq!(seen, (0..10).map(|n| json!(n)).collect::<Vec<_>>(), "{name}: in order, each once");
     }
 }
@@ -380,7 +391,9 @@ async fn the_history_says_what_started_a_run() {
 #[tokio::test]
 async fn messages_in_many_channels_run_side_by_side() {
     let tenant = Tenant::new().await;
-    tenant.add("counter", "tick", "function handle(message) { create(\"ticks\", { channel: message.channel }); }").await;
+    tenant
+        .add("counter", "tick", "function handle(message) { create(\"ticks\", { channel: message.channel }); }")
+        .await;
 
     let publishes = (0..60).map(|n| {
         tenant.root.post("/publish", json!({ "channel": format!("channel-{n}"), "type": "tick", "data": "1" }))

@@ -8,7 +8,9 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{Caller, Connection, Tenant, Transport, eventually, on_every_transport, repository, shared, text, thimble};
+use crate::harness::{
+    Caller, Connection, Tenant, Transport, eventually, on_every_transport, repository, shared, text, thimble,
+};
 
 fn chat_function() -> String {
     std::fs::read_to_string(repository("functions-examples/chat/fn.js")).unwrap()

@@ -182,7 +182,8 @@ async fn an_update_is_an_object() {
     let path = format!("/db/tasks/{}", ann.create_id("tasks", json!({ "a": 1 })).await);
 
     for body in ["[]", "1", "null", "\"a\""] {
-        let answer = Answer::of(ann.request(Method::PUT, &path).body(body).header("Content-Type", "application/json")).await;
+        let answer =
+            Answer::of(ann.request(Method::PUT, &path).body(body).header("Content-Type", "application/json")).await;
         let refusal = answer.refused(400);
         assert!(refusal.starts_with("invalid body"), "{body}: {refusal}");
     }
@@ -232,7 +233,10 @@ async fn an_unknown_collection_is_an_empty_page() {
     let listed = ann.get("/db/nothing").await.text();
     let found = ann.post("/query/nothing", json!([["a", "=", 1]])).await.ok();
 
-    assert_eq!(serde_json::from_str::<Value>(&listed).unwrap(), json!({ "page": 1, "size": 25, "total": 0, "results": null }));
+    assert_eq!(
+        serde_json::from_str::<Value>(&listed).unwrap(),
+        json!({ "page": 1, "size": 25, "total": 0, "results": null })
+    );
     assert_eq!(found, json!({ "page": 1, "size": 25, "total": 0, "results": null }));
 }
 
@@ -382,7 +386,8 @@ async fn queries_go_by_pages_too() {
 async fn a_bad_clause_is_named() {
     let ann = Tenant::new().await.user("ann").await;
     let refusal = async |clauses: Value| ann.post("/query/tasks", clauses).await.refused(400);
-    let arity = |n: usize| format!("the {n} query clause did not contains the required 3 parameters (field, operator, value)");
+    let arity =
+        |n: usize| format!("the {n} query clause did not contains the required 3 parameters (field, operator, value)");
 
     let second = json!([["title", "==", "a"], ["title", "~", "a"]]);
     assert_eq!(refusal(second).await, "the 2 query clause's operator: ~ is not supported at the moment");
@@ -420,7 +425,8 @@ async fn absurd_queries_are_answered_quickly() {
     ];
 
     for query in queries {
-        let answer = tokio::time::timeout(std::time::Duration::from_secs(5), ann.post("/query/tasks", query.clone())).await;
+        let answer =
+            tokio::time::timeout(std::time::Duration::from_secs(5), ann.post("/query/tasks", query.clone())).await;
         let answer = answer.unwrap_or_else(|_| panic!("no answer in time: {:.100}", query.to_string()));
         assert!(matches!(answer.status, 200 | 400 | 413), "{}: {:.200}", answer.status, answer.text());
     }
@@ -452,7 +458,8 @@ async fn many_documents_are_created_at_once_or_none() {
     assert_eq!(no_list.status, 400, "{}", no_list.text());
     let page = ann.get("/db/tasks").await.ok();
     assert_eq!(numbers(&page), [1, 2, 3]);
-    let ids: HashSet<String> = page["results"].as_array().unwrap().iter().map(|document| text(&document["id"])).collect();
+    let ids: HashSet<String> =
+        page["results"].as_array().unwrap().iter().map(|document| text(&document["id"])).collect();
     assert_eq!(ids.len(), 3);
 }
 
@@ -476,7 +483,8 @@ async fn many_documents_are_updated_by_clauses() {
 #[tokio::test]
 async fn many_documents_are_deleted_by_clauses_in_the_address() {
     let ann = Tenant::new().await.user("ann").await;
-    ann.post("/db/tasks?bulk=1", json!([{ "n": 1, "t": "~~>" }, { "n": 2, "t": "~~>" }, { "n": 3, "t": "other" }])).await;
+    ann.post("/db/tasks?bulk=1", json!([{ "n": 1, "t": "~~>" }, { "n": 2, "t": "~~>" }, { "n": 3, "t": "other" }]))
+        .await;
     let clauses = BASE64_STANDARD.encode(r#"[["t","==","~~>"]]"#);
     assert!(clauses.contains('+'), "clients send the plus as it is, and it arrives as a space");
 
@@ -640,7 +648,8 @@ async fn assert_rights(owner: &User, other: &User, collection: &str, reads: bool
     if reads || !writes {
         assert_eq!(update.status, expected, "update {case}: {}", update.text());
     }
-    let bulk = other.put(&format!("/db/{collection}?bulk=1"), json!({ "update": { "n": 3 }, "clauses": this_one })).await;
+    let bulk =
+        other.put(&format!("/db/{collection}?bulk=1"), json!({ "update": { "n": 3 }, "clauses": this_one })).await;
     if reads || !writes {
         assert_eq!(bulk.ok(), u8::from(writes), "bulk update {case}");
     }

@@ -13,7 +13,8 @@ const FOLDERS: [&str; 3] = ["src", "bake/src", "../../wit"];
 #[test]
 fn the_engine_was_built_from_the_sources_as_they_are() {
     let folder = repository("guest-sdk/javascript");
-    let built_from = fs::read_to_string(folder.join("engine.sources")).expect("engine.sources: run guest-sdk/javascript/build.sh");
+    let built_from =
+        fs::read_to_string(folder.join("engine.sources")).expect("engine.sources: run guest-sdk/javascript/build.sh");
 
     assert_eq!(
         built_from.trim(),

@@ -35,10 +35,13 @@ async fn a_function_is_added_and_runs_at_once() {
 async fn the_whole_struct_that_older_tools_send_is_accepted() {
     let tenant = Tenant::new().await;
 
-    let added = tenant.root.post("/fn/add", json!({
-        "id": "", "name": "new_msg", "trigger": "chan_out", "code": answering(1), "version": 0, "secrets": "",
-        "lastUpdated": "0001-01-01T00:00:00Z", "lastRun": "0001-01-01T00:00:00Z", "history": null,
-    }));
+    let added = tenant.root.post(
+        "/fn/add",
+        json!({
+            "id": "", "name": "new_msg", "trigger": "chan_out", "code": answering(1), "version": 0, "secrets": "",
+            "lastUpdated": "0001-01-01T00:00:00Z", "lastRun": "0001-01-01T00:00:00Z", "history": null,
+        }),
+    );
 
     assert_eq!(added.await.ok()["version"], 1);
 }
@@ -76,7 +79,8 @@ async fn of_uploads_of_one_name_at_once_exactly_one_works() {
 async fn names_that_could_be_mistaken_are_refused() {
     let tenant = Tenant::new().await;
 
-    for name in ["", " ", "a/b", "../../etc/passwd", "..", "a\nb", "a\0b", "a?b", "a#b", "<script>", &"n".repeat(1_000)] {
+    for name in ["", " ", "a/b", "../../etc/passwd", "..", "a\nb", "a\0b", "a?b", "a#b", "<script>", &"n".repeat(1_000)]
+    {
         let refusal = tenant.upload(name, "web", &answering(1)).await;
         assert_eq!(refusal.status, 400, "{name:.30?}: {}", refusal.text());
     }
@@ -150,7 +154,8 @@ async fn functions_are_listed_newest_change_first() {
 #[tokio::test]
 async fn a_function_is_shown_with_its_code_and_its_runs() {
     let tenant = Tenant::new().await;
-    let code = "function handle(body) { log(\"got \" + body.n); if (body.n == 2) throw new Error(\"two\"); return body.n; }";
+    let code =
+        "function handle(body) { log(\"got \" + body.n); if (body.n == 2) throw new Error(\"two\"); return body.n; }";
     let added = tenant.add("hello", "web", code).await;
     for n in 1..=3 {
         tenant.exec("hello", json!({ "n": n })).await;
@@ -354,7 +359,8 @@ async fn a_function_runs_with_the_rights_of_its_caller() {
     let (ann, bob) = (tenant.user("ann").await, tenant.user("bob").await);
     let hidden = ann.create_id("secrets_700_", json!({})).await;
     tenant.add("whoami", "web", WHO_AM_I).await;
-    let peek = format!(r#"function handle() {{ const res = getById("secrets_700_", "{hidden}"); return {{ ok: res.ok }}; }}"#);
+    let peek =
+        format!(r#"function handle() {{ const res = getById("secrets_700_", "{hidden}"); return {{ ok: res.ok }}; }}"#);
     tenant.add("peek", "web", &peek).await;
 
     assert_eq!(ann.exec("whoami", json!({})).await.ok()["accountId"], json!(ann.account));
@@ -369,7 +375,8 @@ async fn a_function_cannot_reach_into_another_tenant() {
     let (tenant, other) = (Tenant::new().await, Tenant::new().await);
     let id = other.root.create_id("tasks_776_", json!({ "secret": true })).await;
 
-    let code = format!(r#"function handle() {{
+    let code = format!(
+        r#"function handle() {{
         return [
             getById("tasks_776_", "{id}").ok,
             list("tasks_776_").content.total,
@@ -378,7 +385,9 @@ async fn a_function_cannot_reach_into_another_tenant() {
             del("tasks_776_", "{id}").content === 1,
             list("{key}/tasks_776_").content.total || 0,
         ];
-    }}"#, key = other.key);
+    }}"#,
+        key = other.key
+    );
 
     assert_eq!(tenant.value(&code).await, json!([false, 0, 0, false, false, 0]));
     assert_eq!(other.root.get(&format!("/sudo/tasks_776_/{id}")).await.ok()["secret"], true);
@@ -388,7 +397,9 @@ async fn a_function_cannot_reach_into_another_tenant() {
 async fn functions_use_documents_as_the_reference_says() {
     let tenant = Tenant::new().await;
 
-    let results = tenant.value(r#"function handle() {
+    let results = tenant
+        .value(
+            r#"function handle() {
         const a = create("tasks", { title: "a", n: 1, done: false });
         const b = create("tasks", { title: "b", n: 2, done: false });
         const c = create("tasks", { title: "c", n: 10, done: true });
@@ -407,12 +418,17 @@ async fn functions_use_documents_as_the_reference_says() {
             missing: [getById("tasks", c.content.id), update("tasks", c.content.id, { n: 1 })],
             nothing: list("nothing").content,
         };
-    }"#).await;
+    }"#,
+        )
+        .await;
 
     assert_eq!(results["created"], json!([true, "a", "string", "string"]));
     assert_eq!(results["got"], json!({ "ok": true, "content": results["b"] }));
     assert_eq!(results["changed"], json!([true, "a", true]));
-    assert_eq!((&results["all"]["page"], &results["all"]["size"], &results["all"]["total"]), (&json!(1), &json!(25), &json!(3)));
+    assert_eq!(
+        (&results["all"]["page"], &results["all"]["size"], &results["all"]["total"]),
+        (&json!(1), &json!(25), &json!(3))
+    );
     assert_eq!(results["page"]["results"].as_array().map(Vec::len), Some(1));
     assert_eq!(results["page"]["total"], 3);
     assert_eq!(results["sorted"], json!([10, 2, 1]));
@@ -432,7 +448,9 @@ async fn functions_use_documents_as_the_reference_says() {
 async fn wrong_arguments_are_answered_and_not_thrown() {
     let tenant = Tenant::new().await;
 
-    let answers = tenant.value(r#"function handle() {
+    let answers = tenant
+        .value(
+            r#"function handle() {
         const cyclic = {}; cyclic.self = cyclic;
         const calls = {
             mismatch: [() => create(), () => create("a"), () => getById("a"), () => update("a", "b"), () => del("a"),
@@ -447,7 +465,9 @@ async fn wrong_arguments_are_answered_and_not_thrown() {
             try { return { n, ...call() }; } catch (error) { return { n, thrown: String(error) }; }
         };
         return { mismatch: calls.mismatch.map(tried), invalid: calls.invalid.map(tried) };
-    }"#).await;
+    }"#,
+        )
+        .await;
 
     for answer in answers["mismatch"].as_array().unwrap() {
         assert_eq!(answer["ok"], false, "{answer}");
@@ -464,7 +484,8 @@ async fn wrong_arguments_are_answered_and_not_thrown() {
 async fn a_lone_surrogate_in_a_document_is_refused_and_the_run_goes_on() {
     let tenant = Tenant::new().await;
 
-    let answer = tenant.value(r#"function handle() { return [create("a", { s: "x\ud800y" }).ok, create("a", { s: "fine" }).ok]; }"#);
+    let answer = tenant
+        .value(r#"function handle() { return [create("a", { s: "x\ud800y" }).ok, create("a", { s: "fine" }).ok]; }"#);
 
     assert_eq!(answer.await, json!([false, true]));
 }
@@ -487,7 +508,10 @@ async fn the_component_of_a_function_is_given_out_self_contained() {
 async fn each_answer_during_updates_is_wholly_of_one_version() {
     let tenant = Tenant::new().await;
     let code = |version: usize| {
-        format!("const a = {version}; const pad = \"{}\"; function handle() {{ return [a, pad.length, {version}]; }}", "x".repeat(version))
+        format!(
+            "const a = {version}; const pad = \"{}\"; function handle() {{ return [a, pad.length, {version}]; }}",
+            "x".repeat(version)
+        )
     };
     tenant.add("busy", "web", &code(1)).await;
     let done = std::sync::atomic::AtomicBool::new(false);
@@ -517,7 +541,8 @@ async fn each_answer_during_updates_is_wholly_of_one_version() {
 #[tokio::test]
 async fn a_function_that_is_deleted_while_it_runs_ends_normally() {
     let tenant = Tenant::new().await;
-    let name = tenant.function("function handle() { let s = 0; for (let i = 0; i < 1e5; i++) s += i; return s; }").await;
+    let name =
+        tenant.function("function handle() { let s = 0; for (let i = 0; i < 1e5; i++) s += i; return s; }").await;
 
     let runs = stream::iter(0..10).map(|_| tenant.exec(&name, json!({}))).buffer_unordered(10).collect::<Vec<_>>();
     let path = format!("/fn/del/{name}");

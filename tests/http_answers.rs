@@ -59,7 +59,9 @@ async fn a_response_may_have_a_status_only() {
         let answer = tenant.run(&format!("function handle() {{ return {{ status: {status} }}; }}")).await;
         assert_eq!(answer.status, status);
     }
-    let redirect = tenant.run("function handle() { return { status: 302, headers: { Location: 'https://example.com/' } }; }").await;
+    let redirect = tenant
+        .run("function handle() { return { status: 302, headers: { Location: 'https://example.com/' } }; }")
+        .await;
     assert_eq!((redirect.status, redirect.header("location")), (302, "https://example.com/"));
 }
 
@@ -110,7 +112,16 @@ async fn headers_that_belong_to_the_connection_are_dropped() {
     let answer = tenant.run(code).await;
 
     assert_eq!((answer.status, answer.text().as_str(), answer.header("x-kept")), (200, "body", "kept"));
-    for name in ["set-cookie", "te", "trailer", "upgrade", "proxy-authenticate", "proxy-authorization", "proxy-connection", "keep-alive"] {
+    for name in [
+        "set-cookie",
+        "te",
+        "trailer",
+        "upgrade",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "keep-alive",
+    ] {
         assert_eq!(answer.header(name), "", "{name}");
     }
     assert_ne!(answer.header("content-length"), "9999");
@@ -200,7 +211,8 @@ async fn json_arrives_parsed_with_query_and_headers() {
     let body = json!({ "n": [1, { "deep": "☕" }] });
 
     for content_type in ["application/json", "application/json; charset=utf-8", "Application/JSON"] {
-        let request = tenant.root.request(Method::POST, &path).header("Content-Type", content_type).header("X-Colour", "green");
+        let request =
+            tenant.root.request(Method::POST, &path).header("Content-Type", content_type).header("X-Colour", "green");
         let answer = Answer::of(request.body(body.to_string())).await;
         let expected = json!([3, body, { "a": "1", "b": "x y", "empty": "" }, content_type, "green"]);
         assert_eq!(answer.ok(), expected);
@@ -235,7 +247,10 @@ async fn a_body_may_be_absurd_json() {
     let tenant = Tenant::new().await;
     let name = tenant.function("function handle(body) { return typeof body; }").await;
 
-    for body in [format!("{}{}", "[".repeat(100_000), "]".repeat(100_000)), format!("{{{}\"z\":1}}", "\"k\":1,".repeat(100_000))] {
+    for body in [
+        format!("{}{}", "[".repeat(100_000), "]".repeat(100_000)),
+        format!("{{{}\"z\":1}}", "\"k\":1,".repeat(100_000)),
+    ] {
         let answer = tenant.root.post_raw(&format!("/fn/sudoexec/{name}"), "application/json", body).await;
         assert!(matches!(answer.status, 200 | 400 | 413 | 500 | 504), "{} {:.200}", answer.status, answer.text());
     }
@@ -253,7 +268,10 @@ async fn a_form_arrives_as_an_object_of_texts() {
 
     assert_eq!(answer[0], 3);
     let body = &answer[1];
-    assert_eq!((&body["tags"], &body["note"], &body["empty"], &body["café"]), (&json!("a, b"), &json!("x y&z"), &json!(""), &json!("☕")));
+    assert_eq!(
+        (&body["tags"], &body["note"], &body["empty"], &body["café"]),
+        (&json!("a, b"), &json!("x y&z"), &json!(""), &json!("☕"))
+    );
     assert_eq!(body["page"], "2", "query parameters are merged in");
     assert!(text(&body["from"]).contains("ann@example.com"), "{body}");
     assert_eq!(answer[2]["page"], "2");
@@ -262,7 +280,9 @@ async fn a_form_arrives_as_an_object_of_texts() {
 #[tokio::test]
 async fn without_a_body_there_is_no_body_argument() {
     let tenant = Tenant::new().await;
-    let name = tenant.function("function handle(...args) { return [args.length, args[0].get('a'), typeof args[1]['host']]; }").await;
+    let name = tenant
+        .function("function handle(...args) { return [args.length, args[0].get('a'), typeof args[1]['host']]; }")
+        .await;
     let path = format!("/fn/exec/{name}?a=1");
 
     let empty = Answer::of(tenant.root.request(Method::POST, &path)).await;
@@ -314,7 +334,8 @@ async fn a_function_does_not_see_the_credentials_of_its_caller() {
     let ann = tenant.user("ann").await;
     let name = tenant.function("function handle(body, qs, headers) { log(headers); return headers; }").await;
 
-    let request = ann.request(Method::POST, &format!("/fn/exec/{name}")).header("Cookie", format!("token={}", ann.session()));
+    let request =
+        ann.request(Method::POST, &format!("/fn/exec/{name}")).header("Cookie", format!("token={}", ann.session()));
     let answer = Answer::of(request.json(&json!({}))).await;
 
     assert!(!answer.text().contains(ann.session()), "{}", answer.text());
@@ -329,7 +350,8 @@ async fn a_browser_may_call_a_function_and_read_the_id_of_its_run() {
 
     let request = ann.request(Method::POST, &format!("/fn/exec/{name}")).header("Origin", "https://app.example.com");
     let answer = Answer::of(request.json(&json!({}))).await;
-    let sudo = tenant.root.request(Method::POST, &format!("/fn/sudoexec/{name}")).header("Origin", "https://app.example.com");
+    let sudo =
+        tenant.root.request(Method::POST, &format!("/fn/sudoexec/{name}")).header("Origin", "https://app.example.com");
     let sudo = Answer::of(sudo.json(&json!({}))).await;
 
     assert_eq!(answer.header("access-control-allow-origin"), "https://app.example.com");

@@ -144,7 +144,10 @@ async fn promises_are_waited_for() {
 async fn a_promise_that_handle_returns_is_its_result() {
     let tenant = Tenant::new().await;
 
-    assert_eq!(tenant.value("function handle() { return new Promise(resolve => resolve({ a: 1 })); }").await, json!({ "a": 1 }));
+    assert_eq!(
+        tenant.value("function handle() { return new Promise(resolve => resolve({ a: 1 })); }").await,
+        json!({ "a": 1 })
+    );
     assert_eq!(tenant.value("const handle = () => Promise.resolve().then(() => 5);").await, 5);
     assert_eq!(tenant.value("async function handle() {}").await, true);
 }
@@ -203,8 +206,11 @@ async fn text_is_encoded_and_decoded() {
 #[tokio::test]
 async fn an_error_says_where_in_the_source() {
     let tenant = Tenant::new().await;
-    let code = "// a comment\nfunction inner(x) {\n    return x.missing.deeper;\n}\n\nfunction handle(body) {\n  return inner(body);\n}\n";
-    for (code, line) in [(code.to_owned(), 3), (format!("{code}export {{ handle }};"), 3), (format!("// ☕ 😀\n{code}"), 4)] {
+    let code =
+        "// a comment\nfunction inner(x) {\n    x.missing.deeper();\n}\n\nfunction handle(body) {\n  inner(body);\n}\n";
+    for (code, line) in
+        [(code.to_owned(), 3), (format!("{code}export {{ handle }};"), 3), (format!("// ☕ 😀\n{code}"), 4)]
+    {
         let name = fresh("broken");
         tenant.add(&name, "web", &code).await;
 
@@ -337,8 +343,10 @@ async fn the_time_is_now_in_utc() {
 async fn time_passes_during_a_run() {
     let tenant = Tenant::new().await;
 
-    let passed = tenant.value("function handle() { const start = Date.now(); let n = 0; \
-        while (Date.now() - start < 20 && n < 1e6) n++; return Date.now() - start; }");
+    let passed = tenant.value(
+        "function handle() { const start = Date.now(); let n = 0; \
+        while (Date.now() - start < 20 && n < 1e6) n++; return Date.now() - start; }",
+    );
 
     assert!(passed.await.as_u64().unwrap() >= 20);
 }
@@ -446,10 +454,11 @@ async fn a_thousand_runs_in_parallel_know_nothing_of_each_other() {
 async fn recursion_goes_five_thousand_deep() {
     let tenant = Tenant::new().await;
 
-    let plain = tenant.value("function f(n) { return n === 0 ? 0 : 1 + f(n - 1); } function handle() { return f(5000); }").await;
-    let module = tenant.value(
-        "const f = (n) => n === 0 ? 0 : 1 + f(n - 1); export function handle() { return f(5000); }",
-    );
+    let plain = tenant
+        .value("function f(n) { return n === 0 ? 0 : 1 + f(n - 1); } function handle() { return f(5000); }")
+        .await;
+    let module =
+        tenant.value("const f = (n) => n === 0 ? 0 : 1 + f(n - 1); export function handle() { return f(5000); }");
 
     assert_eq!(plain, 5000);
     assert_eq!(module.await, 5000);
@@ -644,7 +653,10 @@ async fn strange_results_are_answered_or_refused_but_break_nothing() {
         ("new String('boxed')", Some(json!("boxed"))),
         ("{ toJSON() { return 'mine'; } }", Some(json!("mine"))),
         ("new Proxy([1, 2], {})", Some(json!([1, 2]))),
-        ("Object.create({ inherited: 1 }, { own: { value: 2, enumerable: true }, hidden: { value: 3 } })", Some(json!({ "own": 2 }))),
+        (
+            "Object.create({ inherited: 1 }, { own: { value: 2, enumerable: true }, hidden: { value: 3 } })",
+            Some(json!({ "own": 2 })),
+        ),
         ("'\\u2028\\u0000\\u007f</script>'", Some(json!("\u{2028}\u{0}\u{7f}</script>"))),
         ("JSON.parse('{\"__proto__\": 1, \"constructor\": 2}')", Some(json!({ "__proto__": 1, "constructor": 2 }))),
         ("1n", None),
@@ -740,7 +752,8 @@ async fn what_one_run_breaks_the_next_finds_whole() {
     let expected = json!([1, true, "{\"a\":[1]}", true, 2, true, true]);
 
     for vandal in vandals {
-        let (_, run) = tenant.run_and_look(&format!("function handle(body) {{ {vandal} log('done'); return {{ a: 1 }}; }}")).await;
+        let (_, run) =
+            tenant.run_and_look(&format!("function handle(body) {{ {vandal} log('done'); return {{ a: 1 }}; }}")).await;
         assert_named(&run, vandal);
         assert_eq!(tenant.exec(&witness, json!({ "n": 1 })).await.ok(), expected, "after {vandal}");
 
@@ -778,7 +791,8 @@ async fn a_function_sees_nothing_of_the_machine() {
         .await;
 
     let harmless = ["SharedArrayBuffer", "Atomics"];
-    let found: Vec<&Value> = value["found"].as_array().unwrap().iter().filter(|name| !harmless.contains(&name.as_str().unwrap())).collect();
+    let found: Vec<&Value> =
+        value["found"].as_array().unwrap().iter().filter(|name| !harmless.contains(&name.as_str().unwrap())).collect();
     assert!(found.is_empty(), "{found:?}");
     assert_eq!(value["tried"], json!([]));
     assert!(!value.to_string().contains(&canary));
@@ -810,7 +824,9 @@ async fn a_known_fault_of_the_engine_stays_in_its_sandbox() {
 async fn source_in_any_script_is_read() {
     let tenant = Tenant::new().await;
 
-    let value = tenant.value("const größe = \"☕\", 变量 = '😀'; function handle() { return größe + 变量 + `${\"ü\"}` + \"\\u{1F600}\"; }");
+    let value = tenant.value(
+        "const größe = \"☕\", 变量 = '😀'; function handle() { return größe + 变量 + `${\"ü\"}` + \"\\u{1F600}\"; }",
+    );
 
     assert_eq!(value.await, "☕😀ü😀");
 }

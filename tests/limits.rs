@@ -79,7 +79,8 @@ async fn others_are_answered_at_once_while_eight_loops_run() {
 async fn more_runs_than_slots_wait_or_are_turned_away() {
     let server = thimble(["serve", "--dev"]).settings("[runtime]\nslots = 2\nqueue = 4\n").serve().await;
     let tenant = Tenant::on(&server).await;
-    let name = tenant.function("function handle() { let s = 0; for (let i = 0; i < 1e6; i++) s += i; return s; }").await;
+    let name =
+        tenant.function("function handle() { let s = 0; for (let i = 0; i < 1e6; i++) s += i; return s; }").await;
 
     let answers = join_all((0..40).map(|_| tenant.exec(&name, json!({})))).await;
 
@@ -106,7 +107,8 @@ async fn a_run_ends_when_its_fuel_is_used_up() {
 
 #[tokio::test]
 async fn a_run_ends_when_its_time_is_up() {
-    let server = thimble(["serve", "--dev"]).settings("[limits]\nfuel = 1_000_000_000_000_000\nwall_ms = 400\n").serve().await;
+    let server =
+        thimble(["serve", "--dev"]).settings("[limits]\nfuel = 1_000_000_000_000_000\nwall_ms = 400\n").serve().await;
     let tenant = Tenant::on(&server).await;
     let name = tenant.function(ENDLESS).await;
 
@@ -125,7 +127,9 @@ async fn memory_is_counted_over_the_whole_run() {
     let server = thimble(["serve", "--dev"]).settings("[limits]\nmemory = 33_554_432\n").serve().await;
     let tenant = Tenant::on(&server).await;
     let holding = |mebibytes: usize| {
-        format!("function handle() {{ const a = []; for (let i = 0; i < {mebibytes}; i++) a.push(new Uint8Array(1 << 20).fill(1)); return a.length; }}")
+        format!(
+            "function handle() {{ const a = []; for (let i = 0; i < {mebibytes}; i++) a.push(new Uint8Array(1 << 20).fill(1)); return a.length; }}"
+        )
     };
 
     let (few, run) = tenant.run_and_look(&holding(10)).await;
@@ -141,12 +145,14 @@ async fn memory_is_counted_over_the_whole_run() {
 async fn a_log_has_at_most_a_thousand_entries() {
     let tenant = Tenant::new().await;
 
-    let (answer, run) = tenant.run_and_look("function handle() { for (let i = 0; i < 5000; i++) log('n' + i); return 1; }").await;
+    let (answer, run) =
+        tenant.run_and_look("function handle() { for (let i = 0; i < 5000; i++) log('n' + i); return 1; }").await;
 
     assert_eq!(answer.ok(), 1);
     assert_eq!(run["outcome"], "ok");
     let output = run["output"].as_array().unwrap();
-    let entries = output.iter().filter(|line| text(line).strip_prefix('n').is_some_and(|n| n.parse::<u32>().is_ok())).count();
+    let entries =
+        output.iter().filter(|line| text(line).strip_prefix('n').is_some_and(|n| n.parse::<u32>().is_ok())).count();
     assert!((900..=1_000).contains(&entries), "{entries}");
     assert_eq!((&output[1], &output[entries]), (&json!("n0"), &json!(format!("n{}", entries - 1))));
     assert_marked(&output[entries + 1..]);
@@ -157,7 +163,9 @@ async fn a_log_has_at_most_a_thousand_entries() {
 async fn a_log_entry_has_at_most_eight_kibibytes() {
     let tenant = Tenant::new().await;
 
-    let (answer, run) = tenant.run_and_look("function handle() { log('x'.repeat(8000)); log('ß'.repeat(20000)); log('after'); return 1; }").await;
+    let (answer, run) = tenant
+        .run_and_look("function handle() { log('x'.repeat(8000)); log('ß'.repeat(20000)); log('after'); return 1; }")
+        .await;
 
     assert_eq!(answer.ok(), 1);
     let output = run["output"].as_array().unwrap();
@@ -171,7 +179,9 @@ async fn a_log_entry_has_at_most_eight_kibibytes() {
 #[tokio::test]
 async fn a_log_has_at_most_64_kibibytes() {
     let tenant = Tenant::new().await;
-    let name = tenant.function("function handle(body) { for (let i = 0; i < 100; i++) log('y'.repeat(4000)); return 1; }").await;
+    let name = tenant
+        .function("function handle(body) { for (let i = 0; i < 100; i++) log('y'.repeat(4000)); return 1; }")
+        .await;
 
     assert_eq!(tenant.exec(&name, json!({})).await.ok(), 1);
 
@@ -179,8 +189,11 @@ async fn a_log_has_at_most_64_kibibytes() {
     let output = run["output"].as_array().unwrap();
     let bytes: usize = output.iter().map(|line| text(line).len()).sum();
     assert!((50_000..=65_536 + 500).contains(&bytes), "{bytes}");
-    assert!(output.iter().any(|line| !text(line).starts_with('y') && !text(line).starts_with("Function")
-        || text(line).starts_with('y') && !text(line).ends_with('y')), "the cut is marked");
+    assert!(
+        output.iter().any(|line| !text(line).starts_with('y') && !text(line).starts_with("Function")
+            || text(line).starts_with('y') && !text(line).ends_with('y')),
+        "the cut is marked"
+    );
     assert_eq!(output.last().unwrap(), "Function completed");
 }
 
@@ -214,12 +227,15 @@ async fn a_result_has_at_most_one_mebibyte() {
 async fn a_run_may_call_the_platform_a_thousand_times() {
     let tenant = Tenant::new().await;
     let calling = |times: usize| {
-        format!("function handle() {{ let n = 0; for (let i = 0; i < {times}; i++) {{ try {{ getById('a', 'b'); n++; }} catch {{}} }} return n; }}")
+        format!(
+            "function handle() {{ let n = 0; for (let i = 0; i < {times}; i++) {{ try {{ getById('a', 'b'); n++; }} catch {{}} }} return n; }}"
+        )
     };
 
     let (enough, _) = tenant.run_and_look(&calling(1_000)).await;
     let (too_many, run) = tenant.run_and_look(&calling(1_001)).await;
-    let (endless, endless_run) = tenant.run_and_look("function handle() { for (;;) { try { list('a'); } catch {} } }").await;
+    let (endless, endless_run) =
+        tenant.run_and_look("function handle() { for (;;) { try { list('a'); } catch {} } }").await;
 
     assert_eq!(enough.ok(), 1_000);
     assert_eq!((too_many.status, &run["outcome"]), (429, &json!("quota")), "{}", too_many.text());
@@ -230,10 +246,14 @@ async fn a_run_may_call_the_platform_a_thousand_times() {
 async fn a_run_may_send_ten_mails_and_a_hundred_messages() {
     let tenant = Tenant::new().await;
     let mailing = |times: usize| {
-        format!("function handle() {{ let n = 0; for (let i = 0; i < {times}; i++) if (email({{ to: 'u' + i + '@example.com', subject: 's', body: 'b' }}).ok) n++; return n; }}")
+        format!(
+            "function handle() {{ let n = 0; for (let i = 0; i < {times}; i++) if (email({{ to: 'u' + i + '@example.com', subject: 's', body: 'b' }}).ok) n++; return n; }}"
+        )
     };
     let publishing = |times: usize| {
-        format!("function handle() {{ let n = 0; for (let i = 0; i < {times}; i++) if (publish('lobby', 't', i).ok) n++; return n; }}")
+        format!(
+            "function handle() {{ let n = 0; for (let i = 0; i < {times}; i++) if (publish('lobby', 't', i).ok) n++; return n; }}"
+        )
     };
 
     for (code, expected) in [(mailing(10), 10), (publishing(100), 100)] {
@@ -307,7 +327,10 @@ async fn a_refusal_says_what_was_used_and_how_to_raise_the_limit() {
 
     for words in [answer.text(), text(&run["error"])] {
         assert!(words.contains("result_bytes"), "the setting is named: {words}");
-        assert!(words.contains("1048576") || words.contains("1 MiB") || words.contains("1,048,576"), "the limit is named: {words}");
+        assert!(
+            words.contains("1048576") || words.contains("1 MiB") || words.contains("1,048,576"),
+            "the limit is named: {words}"
+        );
     }
 }
 
@@ -315,7 +338,8 @@ async fn a_refusal_says_what_was_used_and_how_to_raise_the_limit() {
 async fn after_hostile_runs_the_memory_is_given_back() {
     let server = thimble(["serve", "--dev"]).serve().await;
     let tenant = Tenant::on(&server).await;
-    let name = tenant.function("function handle() { const a = []; for (;;) a.push(new Uint8Array(1 << 20).fill(1)); }").await;
+    let name =
+        tenant.function("function handle() { const a = []; for (;;) a.push(new Uint8Array(1 << 20).fill(1)); }").await;
     tenant.exec(&name, json!({})).await;
     let before = resident(server.pid);
 

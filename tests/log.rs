@@ -27,7 +27,10 @@ async fn entries_are_kept_in_order() {
 
 #[tokio::test]
 async fn log_and_console_write_the_same_log() {
-    let lines = written("log('a'); console.log('b'); console.info('c'); console.warn('d'); console.error('e'); console.debug('f');").await;
+    let lines = written(
+        "log('a'); console.log('b'); console.info('c'); console.warn('d'); console.error('e'); console.debug('f');",
+    )
+    .await;
 
     assert_eq!(lines.len(), 6, "{lines:?}");
     for (line, word) in lines.iter().zip(["a", "b", "c", "d", "e", "f"]) {
@@ -118,7 +121,11 @@ async fn what_was_logged_before_an_error_is_kept() {
 async fn what_was_logged_before_a_limit_is_kept() {
     let tenant = Tenant::new().await;
 
-    for end in ["for (;;);", "(function f() { return 1 + f(); })();", "const a = []; for (;;) a.push(new Uint8Array(1 << 20));"] {
+    for end in [
+        "for (;;);",
+        "(function f() { return 1 + f(); })();",
+        "const a = []; for (;;) a.push(new Uint8Array(1 << 20));",
+    ] {
         let (_, run) = tenant.run_and_look(&format!("function handle() {{ log('before'); {end} }}")).await;
         assert_eq!(run["output"][1], "before", "{end}: {run}");
     }

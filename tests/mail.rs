@@ -82,7 +82,9 @@ async fn a_mail_is_shown_in_development_mode() {
     let tenant = Tenant::on(&server).await;
     let (subject, to) = (fresh("subject"), format!("{}@example.com", fresh("ann")));
 
-    let code = format!(r#"function handle() {{ return email({{ to: "{to}", subject: "{subject}", body: "<p>the body</p>" }}); }}"#);
+    let code = format!(
+        r#"function handle() {{ return email({{ to: "{to}", subject: "{subject}", body: "<p>the body</p>" }}); }}"#
+    );
     let answer = tenant.value(&code).await;
 
     assert_eq!(answer["ok"], true, "{answer}");
@@ -114,7 +116,8 @@ async fn a_mail_is_sent_by_the_configured_server() {
 
     assert!(answer.as_array().unwrap().iter().all(|one| one["ok"] == true), "{answer}");
     let mails = sink.received(3).await;
-    let about = |word: &str| mails.iter().find(|mail| mail.contains(word)).unwrap_or_else(|| panic!("{word}: {mails:?}"));
+    let about =
+        |word: &str| mails.iter().find(|mail| mail.contains(word)).unwrap_or_else(|| panic!("{word}: {mails:?}"));
     let hello = about("<ann@example.com>");
     assert!(hello.contains("Subject: ") && hello.contains("=?utf-8?"), "{hello}");
     assert!(hello.contains("text/html") && hello.contains("text/plain"), "{hello}");
@@ -154,7 +157,10 @@ async fn nothing_can_be_smuggled_into_a_mail() {
     .await;
     for mail in &mails {
         let (envelope, message) = mail.split_once("\n\n").unwrap();
-        assert!(!envelope.lines().any(|line| line.starts_with("Bcc:") || line == "RCPT TO:<victim@example.com>"), "{mail}");
+        assert!(
+            !envelope.lines().any(|line| line.starts_with("Bcc:") || line == "RCPT TO:<victim@example.com>"),
+            "{mail}"
+        );
         assert!(!message.starts_with("injected"), "{mail}");
     }
 }
@@ -187,7 +193,8 @@ async fn a_mail_server_that_is_away_does_not_hold_up_a_run() {
     for address in [unused, tarpit.local_addr().unwrap()] {
         let server = thimble(["serve", "--dev"]).variable("THIMBLE_SMTP", &format!("smtp://{address}")).serve().await;
         let tenant = Tenant::on(&server).await;
-        let name = tenant.function(r#"function handle() { return email({ to: "a@example.com", subject: "s", body: "b" }).ok; }"#);
+        let name = tenant
+            .function(r#"function handle() { return email({ to: "a@example.com", subject: "s", body: "b" }).ok; }"#);
         let name = name.await;
 
         let started = std::time::Instant::now();

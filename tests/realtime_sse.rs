@@ -19,7 +19,8 @@ async fn the_stream_is_one_that_browsers_read() {
     assert_eq!(header("cache-control"), "no-cache");
     assert_eq!(header("access-control-allow-origin"), "https://app.example.com");
     let first = String::from_utf8(stream.chunk().await.unwrap().unwrap().into()).unwrap();
-    let data = first.strip_prefix("data: ").and_then(|rest| rest.strip_suffix("\n\n")).unwrap_or_else(|| panic!("{first:?}"));
+    let data =
+        first.strip_prefix("data: ").and_then(|rest| rest.strip_suffix("\n\n")).unwrap_or_else(|| panic!("{first:?}"));
     assert!(!data.contains('\n'));
     assert_eq!(serde_json::from_str::<Value>(data).unwrap()["type"], "init");
 }
@@ -85,15 +86,23 @@ async fn another_members_sid_proves_nothing() {
     let mut victim = Connection::member(Transport::Sse, &ann, "lobby").await;
     let mut attacker = Connection::member(Transport::Sse, &mallory, "lobby").await;
     let sid = victim.sid.clone();
-    let forged = |token: Value| json!({ "sid": sid, "token": token, "type": "chan_in", "data": "forged", "channel": "lobby" });
+    let forged =
+        |token: Value| json!({ "sid": sid, "token": token, "type": "chan_in", "data": "forged", "channel": "lobby" });
 
     let by_token = mallory.post("/sse/msg", forged(json!(mallory.session()))).await;
     let without_token = tenant.anybody.post("/sse/msg", forged(json!(""))).await;
-    let no_token = tenant.anybody.post("/sse/msg", json!({ "sid": sid, "type": "chan_in", "data": "forged", "channel": "lobby" })).await;
+    let no_token = tenant
+        .anybody
+        .post("/sse/msg", json!({ "sid": sid, "type": "chan_in", "data": "forged", "channel": "lobby" }))
+        .await;
     let bad_token = tenant.anybody.post("/sse/msg", forged(json!("nonsense"))).await;
     let by_root = tenant.root.post("/sse/msg", forged(json!(""))).await;
-    let join = mallory.post("/sse/msg", json!({ "sid": sid, "token": mallory.session(), "type": "join", "data": "forged" })).await;
-    let auth = mallory.post("/sse/msg", json!({ "sid": sid, "token": mallory.session(), "type": "auth", "data": mallory.session() })).await;
+    let join = mallory
+        .post("/sse/msg", json!({ "sid": sid, "token": mallory.session(), "type": "join", "data": "forged" }))
+        .await;
+    let auth = mallory
+        .post("/sse/msg", json!({ "sid": sid, "token": mallory.session(), "type": "auth", "data": mallory.session() }))
+        .await;
 
     for answer in [by_token, without_token, no_token, bad_token, by_root, join, auth] {
         assert_eq!(answer.ok(), true);
@@ -129,7 +138,8 @@ async fn a_key_of_another_tenant_reaches_no_stream_here() {
     let ann = tenant.user("ann").await;
     let mut member = Connection::member(Transport::Sse, &ann, "lobby").await;
 
-    let message = json!({ "sid": member.sid, "token": ann.session(), "type": "chan_in", "data": "forged", "channel": "lobby" });
+    let message =
+        json!({ "sid": member.sid, "token": ann.session(), "type": "chan_in", "data": "forged", "channel": "lobby" });
     let answer = ann.with_key(&other.key).post("/sse/msg", message).await;
 
     assert!(matches!(answer.status, 200 | 400), "{} {}", answer.status, answer.text());
@@ -140,7 +150,9 @@ async fn a_key_of_another_tenant_reaches_no_stream_here() {
 async fn who_one_is_does_not_come_from_the_message() {
     let (tenant, other) = (Tenant::new().await, Tenant::new().await);
     let (ann, mallory) = (tenant.user("ann").await, tenant.user("mallory").await);
-    tenant.add("keeper", "chan_out", "function handle(message) { log(JSON.stringify(message)); create(\"kept\", {}); }").await;
+    tenant
+        .add("keeper", "chan_out", "function handle(message) { log(JSON.stringify(message)); create(\"kept\", {}); }")
+        .await;
     other.add("keeper", "chan_out", "function handle(message) { create(\"kept\", {}); }").await;
     let mut connection = Connection::member(Transport::Sse, &mallory, "lobby").await;
 

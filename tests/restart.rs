@@ -111,7 +111,10 @@ async fn damaged_native_code_is_noticed_and_made_again() {
     server.stop().await;
     let files: Vec<PathBuf> = native_files(folder.path()).into_keys().collect();
     let damages: [fn(&mut Vec<u8>); 4] = [
-        |bytes| { let middle = bytes.len() / 2; bytes[middle] ^= 1; },
+        |bytes| {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+        },
         |bytes| *bytes.last_mut().unwrap() ^= 0x80,
         |bytes| bytes.truncate(bytes.len() / 3),
         Vec::clear,
@@ -209,7 +212,10 @@ async fn the_end_waits_for_runs_in_flight() {
         async move { tenant.exec(name, json!({ "n": n })).await.ok() }
     }));
     let end = async {
-        eventually("all runs have started", async || (tenant.root.get("/db/started").await.ok()["total"] == 10).then_some(())).await;
+        eventually("all runs have started", async || {
+            (tenant.root.get("/db/started").await.ok()["total"] == 10).then_some(())
+        })
+        .await;
         server.signal("TERM");
     };
     let (answers, ()) = tokio::join!(calls, end);
@@ -242,17 +248,18 @@ async fn open_streams_do_not_keep_a_server_from_ending() {
 
 #[tokio::test]
 async fn a_server_that_ends_takes_no_new_requests() {
-    let server = thimble(["serve", "--dev"])
-        .settings("[limits]\nfuel = 1_000_000_000_000\nwall_ms = 20_000\n")
-        .serve()
-        .await;
+    let server =
+        thimble(["serve", "--dev"]).settings("[limits]\nfuel = 1_000_000_000_000\nwall_ms = 20_000\n").serve().await;
     let tenant = Tenant::on(&server).await;
     let code = "function handle() { create('started', {}); const start = Date.now(); while (Date.now() - start < 3000); return 1; }";
     let name = tenant.function(code).await;
 
     let call = async { tenant.exec(&name, json!({})).await.ok() };
     let others = async {
-        eventually("the run has started", async || (tenant.root.get("/db/started").await.ok()["total"] == 1).then_some(())).await;
+        eventually("the run has started", async || {
+            (tenant.root.get("/db/started").await.ok()["total"] == 1).then_some(())
+        })
+        .await;
         server.signal("TERM");
         eventually("new requests are turned away", async || {
             let request = Caller::nobody(&server.url).request(Method::GET, "/readyz");
@@ -366,10 +373,15 @@ async fn a_damaged_database_is_refused_and_left_as_it_is() {
 async fn the_first_start_prints_the_keys_and_the_next_does_not() {
     let folder = tempfile::tempdir().unwrap();
     let keys = |output: &str| -> Vec<String> {
-        output.split_whitespace().filter(|word| word.matches('|').count() == 2 || word.starts_with("operator_")).map(String::from).collect()
+        output
+            .split_whitespace()
+            .filter(|word| word.matches('|').count() == 2 || word.starts_with("operator_"))
+            .map(String::from)
+            .collect()
     };
     let server = thimble(["serve"]).folder(folder.path()).serve().await;
-    let first = eventually("the keys are printed", async || Some(keys(&server.output())).filter(|keys| keys.len() == 2)).await;
+    let first =
+        eventually("the keys are printed", async || Some(keys(&server.output())).filter(|keys| keys.len() == 2)).await;
     let root = first.iter().find(|key| key.contains('|')).unwrap().clone();
     let words: Vec<String> = server.output().split_whitespace().map(String::from).collect();
     let mut works = false;
@@ -409,7 +421,8 @@ async fn a_closed_output_does_not_end_a_server() {
     })
     .await;
     let development = nobody.with_key("dev_memory_pk").with_token("safe-to-use-in-dev-root-token");
-    let code = json!({ "name": "loud", "trigger": "web", "code": "function handle() { log('x'); throw new Error('y'); }" });
+    let code =
+        json!({ "name": "loud", "trigger": "web", "code": "function handle() { log('x'); throw new Error('y'); }" });
     development.post("/fn/add", code).await.ok();
 
     assert_eq!(development.post("/fn/sudoexec/loud", json!({})).await.status, 500);

@@ -79,7 +79,9 @@ async fn a_top_level_that_takes_all_memory_is_stopped() {
 async fn what_the_top_level_leaves_in_memory_is_bounded() {
     let tenant = Tenant::new().await;
     let leaving = |mebibytes: usize| {
-        format!("const kept = new Uint8Array({mebibytes} << 20).fill(7); function handle() {{ return kept[kept.length - 1]; }}")
+        format!(
+            "const kept = new Uint8Array({mebibytes} << 20).fill(7); function handle() {{ return kept[kept.length - 1]; }}"
+        )
     };
 
     let much = tenant.upload("much", "web", &leaving(8)).await;
@@ -236,7 +238,8 @@ async fn a_refused_update_leaves_the_function_as_it_was() {
 
 #[tokio::test]
 async fn an_error_names_no_place_of_the_server() {
-    let codes = ["function handle() {", "throw {};", "throw new Error(new Error().stack);", "(function f() { f(); })();"];
+    let codes =
+        ["function handle() {", "throw {};", "throw new Error(new Error().stack);", "(function f() { f(); })();"];
     for code in codes {
         let refusal = refusal(code).await;
         for word in ["wasmtime", ".rs", "/root", "/home", "host/src", "wasm backtrace"] {

@@ -190,7 +190,10 @@ async fn promises(bench: &Bench, [chat, other]: [&Prepared; 2], data: &Path) {
     println!("\nmedians of {ROUNDS} interleaved runs");
     println!("  fresh run                      {fresh:?} (promised: at most 80 µs on a quiet core)");
     println!("  the same call, sandbox kept    {warm:?}, fresh is {:.2} times that (at most 3)", ratio(fresh, warm));
-    println!("  two functions in turn          {alternating:?}, {:.3} times one (at most 1.05)", ratio(alternating, fresh));
+    println!(
+        "  two functions in turn          {alternating:?}, {:.3} times one (at most 1.05)",
+        ratio(alternating, fresh)
+    );
     println!("  upload to runnable             {upload:?} (at most 25 ms)");
     println!("  native code of one function    {native} bytes (at most 64 kB)");
 }

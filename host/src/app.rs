@@ -52,6 +52,8 @@ pub struct Parts {
     pub dispatcher: Dispatcher,
     /// Cancelled when the server is to end.
     pub shutdown: CancellationToken,
+    /// Cancelled when nothing makes events any more.
+    stop_events: CancellationToken,
 }
 
 /// A server that has started, and the keys that were made if it was its first time.
@@ -91,7 +93,6 @@ impl App {
             config.server.dev,
         )
         .await?;
-        let first_keys = accounts.bootstrap().await?;
 
         let (events, incoming) = mpsc::channel(EVENTS);
         let hub = Hub::new(&config.realtime);
@@ -107,15 +108,13 @@ impl App {
             mailer: mailer.clone(),
             clock: clock.clone(),
         };
-        let dispatcher = Dispatcher::new(
-            &config.runtime,
-            registry.clone(),
-            runtime.clone(),
-            services,
-            store.clone(),
-            clock.clone(),
-        );
+        let dispatcher =
+            Dispatcher::new(&config.runtime, registry.clone(), runtime.clone(), services, store.clone(), clock.clone());
+        // Last of what can fail: the keys are shown once, by whoever gets them from here.
+        let first_keys = accounts.bootstrap().await?;
         let shutdown = CancellationToken::new();
+        let stop_events = CancellationToken::new();
+        let stopping = stop_events.clone();
         let app = Self(Arc::new(Parts {
             config,
             clock,
@@ -129,18 +128,23 @@ impl App {
             registry,
             dispatcher,
             shutdown,
+            stop_events: stopping,
         }));
 
-        tokio::spawn(app.dispatcher.clone().serve(incoming));
+        tokio::spawn(app.dispatcher.clone().serve(incoming, stop_events));
         tokio::spawn(prune(app.clone()));
         app.mailer.start(app.shutdown.clone());
         Ok(Started { app, first_keys })
     }
 
-    /// Waits for the work in flight, then closes the store.
-    pub async fn stop(&self) {
-        self.dispatcher.idle().await;
+    /// Waits for the work in flight until `deadline`, then closes the store. To be called when no request is left.
+    ///
+    /// Returns whether everything ended in time.
+    pub async fn stop(&self, deadline: tokio::time::Instant) -> bool {
+        self.stop_events.cancel();
+        let ended = tokio::time::timeout_at(deadline, self.dispatcher.finish()).await.is_ok();
         self.store.close().await;
+        ended
     }
 }
 
@@ -152,7 +156,9 @@ async fn prune(app: App) {
             () = app.shutdown.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        let before = app.clock.now() - chrono::Duration::days(i64::from(app.config.runs.days));
+        // More days than the calendar has: nothing is too old.
+        let age = chrono::Duration::days(i64::from(app.config.runs.days));
+        let before = app.clock.now().checked_sub_signed(age).unwrap_or(chrono::DateTime::<chrono::Utc>::MIN_UTC);
         match app.store.prune_runs(before, app.config.runs.keep).await {
             Ok(0) => {}
             Ok(runs) => tracing::debug!(runs, "forgot old runs"),

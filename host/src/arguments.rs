@@ -38,7 +38,7 @@ fn whole(message: &Message) -> String {
 /// Data that is not JSON is passed as the string it is: a function is never kept from running.
 fn three(message: &Message) -> Vec<String> {
     let text = |text: &str| Value::from(text).to_string();
-    let data = match serde_json::from_str::<Value>(&message.data) {
+    let data = match serde_json::from_str::<serde::de::IgnoredAny>(&message.data) {
         Ok(_) => message.data.clone(),
         Err(_) => text(&message.data),
     };

@@ -16,7 +16,8 @@ pub struct Clock {
 impl Clock {
     /// The time now.
     pub fn now(&self) -> DateTime<Utc> {
-        DateTime::<Utc>::from(SystemTime::now()) + chrono::Duration::seconds(self.offset_seconds.load(Ordering::Relaxed))
+        DateTime::<Utc>::from(SystemTime::now())
+            + chrono::Duration::seconds(self.offset_seconds.load(Ordering::Relaxed))
     }
 
     /// Nanoseconds since the Unix epoch.

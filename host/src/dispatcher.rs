@@ -9,10 +9,12 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use chrono::{DateTime, Utc};
 use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     arguments,
@@ -25,6 +27,9 @@ use crate::{
     runtime::{Ended, Runtime, RuntimeConfig},
     store::Store,
 };
+
+/// A caller waits this long for a slot before it is told to come again.
+const WAIT_FOR_SLOT: Duration = Duration::from_secs(5);
 
 /// Too many runs wait already.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +58,8 @@ struct Inner {
     slots: Semaphore,
     waiting: AtomicUsize,
     queue: usize,
+    /// Calls and the lanes' work that have not ended.
+    working: TaskTracker,
     lanes: Mutex<HashMap<LaneKey, VecDeque<Job>>>,
     queued: AtomicUsize,
     less_queued: Notify,
@@ -86,6 +93,7 @@ impl Dispatcher {
             slots: Semaphore::new(config.slots as usize),
             waiting: AtomicUsize::new(0),
             queue: config.queue,
+            working: TaskTracker::new(),
             lanes: Mutex::default(),
             queued: AtomicUsize::new(0),
             less_queued: Notify::new(),
@@ -96,17 +104,29 @@ impl Dispatcher {
     pub async fn call(&self, function: Arc<Function>, event: Event) -> Result<Finished, Busy> {
         let dispatcher = self.clone();
         let run = tokio::spawn(async move {
+            let _working = dispatcher.0.working.token();
             let _place = dispatcher.0.place()?;
-            let _slot = dispatcher.0.slot().await;
+            let _slot = tokio::time::timeout(WAIT_FOR_SLOT, dispatcher.0.slot()).await.map_err(|_| Busy)?;
             Ok(dispatcher.0.run(&function, Matched::Type, event).await)
         });
         // The task only fails to join when the server shuts down.
         run.await.unwrap_or(Err(Busy))
     }
 
-    /// Takes events until there can be no more. When too many runs wait, it stops taking them, and who makes them waits.
-    pub async fn serve(self, mut events: mpsc::Receiver<Event>) {
-        while let Some(event) = events.recv().await {
+    /// Takes events until `stop`, and then those that wait already. When too many runs wait, it takes no more, and who makes
+    /// them waits.
+    pub async fn serve(self, mut events: mpsc::Receiver<Event>, stop: CancellationToken) {
+        let _working = self.0.working.token();
+        loop {
+            let event = tokio::select! {
+                biased;
+                event = events.recv() => event,
+                () = stop.cancelled() => {
+                    events.close();
+                    events.recv().await
+                }
+            };
+            let Some(event) = event else { return };
             let EventKind::Message(message) = &event.kind else { continue };
             for (function, matched) in self.0.registry.listening(&event.identity.tenant, message) {
                 self.0.room().await;
@@ -115,15 +135,10 @@ impl Dispatcher {
         }
     }
 
-    /// Waits until no event waits to be run.
-    pub async fn idle(&self) {
-        loop {
-            let changed = self.0.less_queued.notified();
-            if self.0.queued.load(Ordering::SeqCst) == 0 {
-                return;
-            }
-            changed.await;
-        }
+    /// Waits until every call and every event that was taken has run; for the end, after what makes them has stopped.
+    pub async fn finish(&self) {
+        self.0.working.close();
+        self.0.working.wait().await;
     }
 
     /// Appends to the lane; the first job of a lane starts the task that empties it.
@@ -135,7 +150,7 @@ impl Dispatcher {
         lane.push_back(job);
         if lane.len() == 1 {
             let dispatcher = self.clone();
-            tokio::spawn(async move { dispatcher.0.empty_lane(key).await });
+            self.0.working.spawn(async move { dispatcher.0.empty_lane(key).await });
         }
     }
 }
@@ -145,7 +160,10 @@ impl Inner {
     async fn empty_lane(&self, key: LaneKey) {
         while let Some(job) = self.front(&key) {
             let slot = self.slot().await;
-            self.run(&job.function, job.matched, job.event).await;
+            // As it is now: it may have been updated, or deleted, while the event waited.
+            if let Some(function) = self.registry.current(&job.function) {
+                self.run(&function, job.matched, job.event).await;
+            }
             drop(slot);
             self.queued.fetch_sub(1, Ordering::SeqCst);
             self.less_queued.notify_waiters();
@@ -249,14 +267,16 @@ impl Inner {
         let prepared = match self.runtime.prepared(&function.name, &version.source, &version.hash).await {
             Ok(prepared) => prepared,
             Err(error) => {
-                tracing::error!(function = function.name, error = format!("{error:?}"), "a function cannot be loaded");
+                tracing::error!(function = function.name, error = %in_full(&error), "a function cannot be loaded");
                 return not_run(Outcome::Error, format!("the function could not be loaded: {error}"));
             }
         };
         let args = arguments::of(&event.kind, version.parameters, matched);
         let (kind, headers) = match event.kind {
             EventKind::Web(request) => ("web", request.headers),
-            EventKind::Message(message) if crate::message::is_document_type(&message.kind) => ("document", Default::default()),
+            EventKind::Message(message) if crate::message::is_document_type(&message.kind) => {
+                ("document", Default::default())
+            }
             EventKind::Message(_) => ("message", Default::default()),
         };
         let call = Call {
@@ -285,11 +305,17 @@ fn too_deep() -> Ended {
     not_run(
         Outcome::Chain,
         format!(
-            "not started: it is the {}th run in one chain of causes, and {MAX_CHAIN_DEPTH} are allowed. A function that \
-             triggers itself is the usual cause",
+            "not started: {} runs in one chain of causes came before it, and no more are allowed. A function that triggers \
+             itself is the usual cause",
             MAX_CHAIN_DEPTH + 1
         ),
     )
+}
+
+/// An error with its causes, and without a backtrace: host frames say nothing, and gathering them is slow.
+fn in_full(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn not_run(outcome: Outcome, error: String) -> Ended {

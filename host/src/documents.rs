@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::{
     channels::Channels,
@@ -32,9 +32,9 @@ pub enum DocumentsError {
     /// The identity may read the document but not change it.
     #[error("not authorized")]
     Forbidden,
-    /// Too many events wait to be processed.
-    #[error("the server is busy: try again in a moment")]
-    Unavailable,
+    /// The server ended or failed in the middle; whether the change was made is not known.
+    #[error("the server was interrupted: look whether the change was made, and try again")]
+    Interrupted,
     /// The store refused or failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -76,9 +76,13 @@ impl Documents {
         cause: Cause,
     ) -> Result<Vec<Document>> {
         check(who, collection)?;
-        let created = self.store.create_documents(who, collection, contents).await?;
-        self.tell(who, collection, ChangeKind::Created, &created, cause).await;
-        Ok(created)
+        let (this, who, collection) = (self.clone(), who.clone(), collection.to_owned());
+        self.whole(async move {
+            let created = this.store.create_documents(&who, &collection, contents).await?;
+            this.tell(&who, &collection, ChangeKind::Created, &created, cause).await;
+            Ok(created)
+        })
+        .await
     }
 
     /// A document by id.
@@ -94,13 +98,7 @@ impl Documents {
     }
 
     /// One page of the documents that match.
-    pub async fn list(
-        &self,
-        who: &Identity,
-        collection: &str,
-        filter: &Filter,
-        page: &PageRequest,
-    ) -> Result<Page> {
+    pub async fn list(&self, who: &Identity, collection: &str, filter: &Filter, page: &PageRequest) -> Result<Page> {
         check(who, collection)?;
         Ok(self.store.list(who, collection, filter, page).await?)
     }
@@ -121,8 +119,12 @@ impl Documents {
         cause: Cause,
     ) -> Result<Document> {
         check(who, collection)?;
-        let updated = self.store.update_document(who, collection, id, changes).await?;
-        self.updated(who, collection, updated, cause).await
+        let (this, who, collection, id) = (self.clone(), who.clone(), collection.to_owned(), id.to_owned());
+        self.whole(async move {
+            let updated = this.store.update_document(&who, &collection, &id, changes).await?;
+            this.updated(&who, &collection, updated, cause).await
+        })
+        .await
     }
 
     /// Merges `changes` into all documents that match and may be written; how many.
@@ -135,9 +137,13 @@ impl Documents {
         cause: Cause,
     ) -> Result<usize> {
         check(who, collection)?;
-        let updated = self.store.update_documents(who, collection, filter, changes).await?;
-        self.tell(who, collection, ChangeKind::Updated, &updated, cause).await;
-        Ok(updated.len())
+        let (this, who, collection, filter) = (self.clone(), who.clone(), collection.to_owned(), filter.clone());
+        self.whole(async move {
+            let updated = this.store.update_documents(&who, &collection, &filter, changes).await?;
+            this.tell(&who, &collection, ChangeKind::Updated, &updated, cause).await;
+            Ok(updated.len())
+        })
+        .await
     }
 
     /// Adds to a number of a document.
@@ -151,30 +157,37 @@ impl Documents {
         cause: Cause,
     ) -> Result<Document> {
         check(who, collection)?;
-        let updated = self.store.increment(who, collection, id, field, by).await?;
-        self.updated(who, collection, updated, cause).await
+        let (this, who, collection) = (self.clone(), who.clone(), collection.to_owned());
+        let (id, field) = (id.to_owned(), field.to_owned());
+        self.whole(async move {
+            let updated = this.store.increment(&who, &collection, &id, &field, by).await?;
+            this.updated(&who, &collection, updated, cause).await
+        })
+        .await
     }
 
     /// Deletes a document; whether there was one that may be written.
     pub async fn delete(&self, who: &Identity, collection: &str, id: &str, cause: Cause) -> Result<bool> {
         check(who, collection)?;
-        let deleted: Vec<Document> = self.store.delete_document(who, collection, id).await?.into_iter().collect();
-        self.tell(who, collection, ChangeKind::Deleted, &deleted, cause).await;
-        Ok(!deleted.is_empty())
+        let (this, who, collection, id) = (self.clone(), who.clone(), collection.to_owned(), id.to_owned());
+        self.whole(async move {
+            let deleted: Vec<_> = this.store.delete_document(&who, &collection, &id).await?.into_iter().collect();
+            this.tell(&who, &collection, ChangeKind::Deleted, &deleted, cause).await;
+            Ok(!deleted.is_empty())
+        })
+        .await
     }
 
     /// Deletes all documents that match and may be written; how many.
-    pub async fn delete_many(
-        &self,
-        who: &Identity,
-        collection: &str,
-        filter: &Filter,
-        cause: Cause,
-    ) -> Result<usize> {
+    pub async fn delete_many(&self, who: &Identity, collection: &str, filter: &Filter, cause: Cause) -> Result<usize> {
         check(who, collection)?;
-        let deleted = self.store.delete_documents(who, collection, filter).await?;
-        self.tell(who, collection, ChangeKind::Deleted, &deleted, cause).await;
-        Ok(deleted.len())
+        let (this, who, collection, filter) = (self.clone(), who.clone(), collection.to_owned(), filter.clone());
+        self.whole(async move {
+            let deleted = this.store.delete_documents(&who, &collection, &filter).await?;
+            this.tell(&who, &collection, ChangeKind::Deleted, &deleted, cause).await;
+            Ok(deleted.len())
+        })
+        .await
     }
 
     async fn updated(&self, who: &Identity, collection: &str, updated: Updated, cause: Cause) -> Result<Document> {
@@ -186,6 +199,12 @@ impl Documents {
             Updated::Missing => Err(DocumentsError::Missing),
             Updated::Forbidden => Err(DocumentsError::Forbidden),
         }
+    }
+
+    /// Does something to its end, also when whoever asked for it goes away: a change without its event would be an event lost.
+    async fn whole<T: Send + 'static>(&self, change: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+        // The task only fails to join by a panic, which has been reported, or when the server has ended.
+        tokio::spawn(change).await.unwrap_or(Err(DocumentsError::Interrupted))
     }
 
     async fn tell(&self, who: &Identity, collection: &str, kind: ChangeKind, changed: &[Document], cause: Cause) {
@@ -208,7 +227,15 @@ fn check(who: &Identity, collection: &str) -> Result<()> {
 
 /// A page as it goes over the wire; `results` is `null` when empty, as clients expect.
 pub fn page_text(page: &Page) -> String {
-    let results: Option<Vec<&Map<String, Value>>> =
-        (!page.results.is_empty()).then(|| page.results.iter().map(|document| &document.content).collect());
-    json!({ "page": page.page, "size": page.size, "total": page.total, "results": results }).to_string()
+    /// Borrowed, because a page may be large.
+    #[derive(serde::Serialize)]
+    struct View<'a> {
+        page: u32,
+        size: u32,
+        total: i64,
+        results: Option<Vec<&'a Map<String, Value>>>,
+    }
+    let results = (!page.results.is_empty()).then(|| page.results.iter().map(|document| &document.content).collect());
+    let view = View { page: page.page, size: page.size, total: page.total, results };
+    serde_json::to_string(&view).unwrap_or_default()
 }

@@ -100,6 +100,11 @@ impl Registry {
         functions.get(tenant)?.get(name).cloned()
     }
 
+    /// A function as it is now; `None` when it was deleted.
+    pub fn current(&self, function: &Function) -> Option<Arc<Function>> {
+        self.get(&function.tenant, &function.name).filter(|current| current.id == function.id)
+    }
+
     /// Functions that wait for a message, in the order of their names.
     pub fn listening(&self, tenant: &str, message: &Message) -> Vec<(Arc<Function>, Matched)> {
         let functions = self.0.functions.read().unwrap_or_else(PoisonError::into_inner);
@@ -122,9 +127,12 @@ impl Registry {
             return Err(StoreError::NameTaken(name.into()).into());
         }
         let (version, log) = self.upload(name, source).await?;
-        let _changing = self.0.changing.lock().await;
-        let function = self.0.store.add_function(tenant, name, trigger, version).await?;
-        Ok(Deployed { function: self.set(function), log })
+        let (this, tenant, name, trigger) = (self.clone(), tenant.to_owned(), name.to_owned(), trigger.to_owned());
+        let function = whole(async move {
+            let _changing = this.0.changing.lock().await;
+            Ok(this.set(this.0.store.add_function(&tenant, &name, &trigger, version).await?))
+        });
+        Ok(Deployed { function: function.await?, log })
     }
 
     /// Adds the next version of a function; without `trigger` it keeps its own.
@@ -134,43 +142,55 @@ impl Registry {
         let trigger = trigger.filter(|trigger| !trigger.is_empty()).unwrap_or(&current.trigger);
         check_trigger(trigger)?;
         let (version, log) = self.upload(name, source).await?;
-        let _changing = self.0.changing.lock().await;
-        let function = self.0.store.add_version(tenant, &current.id, trigger, version).await?.ok_or_else(unknown)?;
-        Ok(Deployed { function: self.set(function), log })
+        let (this, tenant, trigger) = (self.clone(), tenant.to_owned(), trigger.to_owned());
+        let function = whole(async move {
+            let _changing = this.0.changing.lock().await;
+            let function = this.0.store.add_version(&tenant, &current.id, &trigger, version).await?;
+            function.map(|function| this.set(function)).ok_or_else(|| RegistryError::Unknown(current.name.clone()))
+        });
+        Ok(Deployed { function: function.await?, log })
     }
 
     /// Makes an earlier version current: the given one, or the one before the current.
     pub async fn rollback(&self, tenant: &str, name: &str, number: Option<i64>) -> Result<Arc<Function>> {
-        let unknown = || RegistryError::Unknown(name.into());
-        let _changing = self.0.changing.lock().await;
-        let current = self.get(tenant, name).ok_or_else(unknown)?;
-        let number = number.unwrap_or(current.version.number - 1);
-        match self.0.store.set_version(tenant, &current.id, number).await? {
-            Some(function) => Ok(self.set(function)),
-            None => {
-                let newest = self.0.store.versions(tenant, &current.id, 1).await?;
-                let newest = newest.first().map_or(current.version.number, |version| version.number);
-                let have = if newest == 1 { "only version 1".into() } else { format!("versions 1 to {newest}") };
-                Err(RegistryError::UnknownVersion { name: name.into(), version: number, have })
+        let (this, tenant, name) = (self.clone(), tenant.to_owned(), name.to_owned());
+        whole(async move {
+            let _changing = this.0.changing.lock().await;
+            let current = this.get(&tenant, &name).ok_or_else(|| RegistryError::Unknown(name.clone()))?;
+            let number = number.unwrap_or(current.version.number - 1);
+            match this.0.store.set_version(&tenant, &current.id, number).await? {
+                Some(function) => Ok(this.set(function)),
+                None => Err(this.unknown_version(&current, number).await?),
             }
-        }
+        })
+        .await
     }
 
     /// Removes a function with its versions and history; whether there was one. Runs in flight end normally.
     pub async fn delete(&self, tenant: &str, name: &str) -> Result<bool> {
-        let _changing = self.0.changing.lock().await;
-        let deleted = self.0.store.delete_function(tenant, name).await?;
-        let mut functions = self.0.functions.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(tenant) = functions.get_mut(tenant) {
-            tenant.remove(name);
-        }
-        Ok(deleted)
+        let (this, tenant, name) = (self.clone(), tenant.to_owned(), name.to_owned());
+        whole(async move {
+            let _changing = this.0.changing.lock().await;
+            let deleted = this.0.store.delete_function(&tenant, &name).await?;
+            let mut functions = this.0.functions.write().unwrap_or_else(PoisonError::into_inner);
+            if let Some(tenant) = functions.get_mut(&tenant) {
+                tenant.remove(&name);
+            }
+            Ok(deleted)
+        })
+        .await
+    }
+
+    async fn unknown_version(&self, current: &Function, version: i64) -> Result<RegistryError> {
+        let newest = self.0.store.versions(&current.tenant, &current.id, 1).await?;
+        let newest = newest.first().map_or(current.version.number, |version| version.number);
+        let have = if newest == 1 { "only version 1".into() } else { format!("versions 1 to {newest}") };
+        Ok(RegistryError::UnknownVersion { name: current.name.clone(), version, have })
     }
 
     async fn upload(&self, name: &str, source: &str) -> Result<(NewVersion, Vec<String>)> {
         let uploaded = self.0.runtime.upload(name, source).await?;
-        let version =
-            NewVersion { source: source.to_owned(), hash: uploaded.hash, parameters: uploaded.parameters };
+        let version = NewVersion { source: source.to_owned(), hash: uploaded.hash, parameters: uploaded.parameters };
         Ok((version, uploaded.log))
     }
 
@@ -180,6 +200,12 @@ impl Registry {
         functions.entry(function.tenant.clone()).or_default().insert(function.name.clone(), function.clone());
         function
     }
+}
+
+/// Makes a change to its end, also when whoever asked for it goes away: store and memory must not differ.
+async fn whole<T: Send + 'static>(change: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    let changed = tokio::spawn(change).await;
+    changed.unwrap_or_else(|panic| Err(UploadError::Internal(panic.into()).into()))
 }
 
 /// A trigger is compared with the channel and with the type, so that functions of both generations run (reference, 0.2).

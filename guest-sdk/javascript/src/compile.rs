@@ -37,7 +37,7 @@ pub fn compile(name: Vec<u8>, source: Vec<u8>) -> Result<Vec<u8>, String> {
             Err(as_script) => match parse(&ctx, qjs::JS_EVAL_TYPE_MODULE) {
                 Ok(bytecode) => (MODULE, bytecode),
                 // It was meant to be what it was longer valid as.
-                Err(as_module) if position(&as_module, &name) > position(&as_script, &name) => return Err(as_module),
+                Err(as_module) if position(&as_module, &name) >= position(&as_script, &name) => return Err(as_module),
                 Err(_) => return Err(as_script),
             },
         };

@@ -16,8 +16,8 @@ const DEPTH: usize = 10;
 
 /// The text for a line of the log: strings as they are, everything else as [`write`] has it.
 pub fn shown(value: &Value<'_>) -> String {
-    if let Some(string) = value.as_string() {
-        return match Text::of(string.as_value()) {
+    if value.is_string() {
+        return match Text::of(value) {
             Ok(text) => clipped(&text, LIMIT).to_owned(),
             Err(error) => threw(value.ctx(), error),
         };

@@ -57,9 +57,7 @@ pub fn root_routes(upload_bytes: usize) -> Router<App> {
         .route("/fn/rollback/{name}", post(rollback))
         .route("/fn/wasm/{name}", get(wasm))
         .layer(DefaultBodyLimit::max(upload_bytes))
-        .merge(
-            Router::new().route("/fn/sudoexec/{name}", any(sudo_execute)).layer(DefaultBodyLimit::max(MAX_REQUEST)),
-        )
+        .merge(Router::new().route("/fn/sudoexec/{name}", any(sudo_execute)).layer(DefaultBodyLimit::max(MAX_REQUEST)))
 }
 
 type Answer = Result<Response<Body>, ApiError>;

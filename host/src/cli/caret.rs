@@ -3,20 +3,30 @@
 //! The server knows a function by its name, so its errors say `new_msg.js:3:5`; the author knows a file, and wants to see the
 //! line.
 
-use std::{fmt::Write, path::Path};
+use std::{fmt::Write, ops::Range, path::Path};
 
 /// At most this many characters of a line are shown, around the place of the error: minified sources are one long line.
 const SHOWN: usize = 100;
 
 /// The server's text with the real path in place of the function's name, and the line of the first position under it.
-/// `None` when the text names no place in this function.
+/// `None` when the text does not mention this function's source.
 pub fn explain(error: &str, name: &str, path: &Path, source: &str) -> Option<String> {
     let error = error.trim_end();
-    let position = mentions(error, name).find_map(|(_, after)| position(after))?;
     let path = path.display().to_string();
-    let mut text = with_path(error, name, &path);
-    if let Some(snippet) = snippet(source, position) {
-        let Position { line, column } = position;
+    let mut text = String::new();
+    let mut place = None;
+    let mut done = 0;
+    for (range, position) in mentions(error, name) {
+        text.push_str(&error[done..range.start]);
+        text.push_str(&path);
+        done = range.end;
+        place = place.or(position);
+    }
+    if done == 0 {
+        return None;
+    }
+    text.push_str(&error[done..]);
+    if let Some((Position { line, column }, snippet)) = place.and_then(|place| Some((place, snippet(source, place)?))) {
         let _ = write!(text, "\n  --> {path}:{line}:{column}\n{snippet}");
     }
     Some(text)
@@ -29,16 +39,18 @@ struct Position {
     column: usize,
 }
 
-/// Where the source is mentioned, as `new_msg.js:3:5` or `new_msg:3:5`: the byte range of its name there, and what follows.
-fn mentions<'a>(error: &'a str, name: &'a str) -> impl Iterator<Item = (std::ops::Range<usize>, &'a str)> {
+/// Where the source is mentioned, as `new_msg.js`, `new_msg.js:3:5` or `new_msg:3:5`: the range of its name, and the place.
+fn mentions<'a>(error: &'a str, name: &'a str) -> impl Iterator<Item = (Range<usize>, Option<Position>)> {
     error.match_indices(name).filter_map(move |(start, _)| {
-        let before = error[..start].chars().next_back();
-        if before.is_some_and(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '/')) {
+        let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '/');
+        if error[..start].ends_with(is_part) {
             return None;
         }
         let after = &error[start + name.len()..];
-        let after = after.strip_prefix(".js").unwrap_or(after);
-        position(after).map(|_| (start..error.len() - after.len(), after))
+        let file = after.strip_prefix(".js").filter(|rest| !rest.starts_with(char::is_alphanumeric));
+        let rest = file.unwrap_or(after);
+        let place = position(rest);
+        (file.is_some() || place.is_some()).then(|| (start..error.len() - rest.len(), place))
     })
 }
 
@@ -52,18 +64,6 @@ fn position(text: &str) -> Option<Position> {
 fn number(text: &str) -> Option<(usize, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     Some((text[..end].parse().ok().filter(|number| *number > 0)?, &text[end..]))
-}
-
-fn with_path(error: &str, name: &str, path: &str) -> String {
-    let mut text = String::new();
-    let mut done = 0;
-    for (range, _) in mentions(error, name) {
-        text.push_str(&error[done..range.start]);
-        text.push_str(path);
-        done = range.end;
-    }
-    text.push_str(&error[done..]);
-    text
 }
 
 /// The line with a caret under the column; `None` for a position that is not in the source.
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     fn shown(error: &str, source: &str) -> String {
-        explain(error, "new_msg", Path::new("./src/fn.js"), source).unwrap_or_else(|| "no place".into())
+        explain(error, "new_msg", Path::new("./src/fn.js"), source).unwrap_or_else(|| "not mine".into())
     }
 
     #[test]
@@ -109,16 +109,22 @@ mod tests {
     }
 
     #[test]
+    fn a_mention_without_a_place_gets_the_path() {
+        assert_eq!(shown("the top level of new_msg.js is slow", "a"), "the top level of ./src/fn.js is slow");
+    }
+
+    #[test]
     fn other_files_and_texts_are_left_alone() {
-        assert_eq!(shown("at old_new_msg.js:1:1", "a"), "no place");
-        assert_eq!(shown("function `new_msg` has no `handle`", "a"), "no place");
+        assert_eq!(shown("new_msg.json is no function", "a"), "not mine");
+        assert_eq!(shown("at old_new_msg.js:1:1", "a"), "not mine");
+        assert_eq!(shown("function `new_msg` has no `handle`", "a"), "not mine");
     }
 
     #[test]
     fn a_position_outside_the_source_shows_no_line() {
         assert_eq!(shown("new_msg.js:9:1: x", "a"), "./src/fn.js:9:1: x");
-        assert_eq!(shown("new_msg.js:0:1: x", "a"), "no place");
-        assert_eq!(shown("new_msg:1:99999999999999999999999", "a"), "no place");
+        assert_eq!(shown("new_msg.js:0:1: x", "a"), "./src/fn.js:0:1: x");
+        assert_eq!(shown("new_msg:1:99999999999999999999999", "a"), "not mine");
         assert!(shown("new_msg.js:1:50: x", "ab").ends_with("1 | ab\n  |   ^"));
     }
 

@@ -14,9 +14,10 @@ use crate::{
     logging::{self, LogFormat},
 };
 
-/// Time for what is in flight when the server is told to end, and then for the rest: 15 seconds in all.
-const CONNECTIONS_END: Duration = Duration::from_secs(12);
-const PARTS_END: Duration = Duration::from_secs(3);
+/// Time for everything that is in flight when the server is told to end; what answers requests leaves some of it to the runs
+/// that nobody waits for.
+const END: Duration = Duration::from_secs(15);
+const CONNECTIONS_END: Duration = Duration::from_secs(9);
 
 /// Arguments of `thimble serve`. Other settings are in `thimble.toml`.
 #[derive(Debug, clap::Args)]
@@ -83,7 +84,7 @@ async fn until_told_to_end(config: Config, example: Option<example::Example>) ->
     banner::show(&app, address, first_keys.as_ref(), example);
 
     stop.cancelled().await;
-    tracing::info!("shutting down: requests in flight have {CONNECTIONS_END:?}");
+    tracing::info!("shutting down: what is in flight has {END:?}");
     app.shutdown.cancel();
     end(&app, serving).await;
     tracing::info!("stopped");
@@ -92,6 +93,7 @@ async fn until_told_to_end(config: Config, example: Option<example::Example>) ->
 
 /// Waits for requests, streams and runs, but not for ever.
 async fn end(app: &App, serving: tokio::task::JoinHandle<()>) {
+    let deadline = time::Instant::now() + END;
     let connections = async {
         let _ = serving.await;
         app.hub.drained().await;
@@ -99,7 +101,7 @@ async fn end(app: &App, serving: tokio::task::JoinHandle<()>) {
     if time::timeout(CONNECTIONS_END, connections).await.is_err() {
         tracing::warn!("some connections did not end in time and are cut");
     }
-    if time::timeout(PARTS_END, app.stop()).await.is_err() {
+    if !app.stop(deadline).await {
         tracing::warn!("some runs did not end in time and are cut");
     }
 }

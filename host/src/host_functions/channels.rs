@@ -6,12 +6,7 @@ use super::{Invocation, world::thimble::functions::channels::Host, world::thimbl
 use crate::message::Message;
 
 impl Host for Invocation {
-    async fn publish(
-        &mut self,
-        channel: String,
-        kind: String,
-        data: String,
-    ) -> Result<std::result::Result<(), Error>> {
+    async fn publish(&mut self, channel: String, kind: String, data: String) -> Result<std::result::Result<(), Error>> {
         self.charge(channel.len() + kind.len() + data.len())?;
         self.used.messages += 1;
         if self.used.messages > self.limits.messages {

@@ -55,25 +55,20 @@ impl Host for Invocation {
 
 impl Invocation {
     async fn create_document(&self, collection: &str, text: &str) -> std::result::Result<String, Error> {
-        let content = document::parse(text.as_bytes())?;
+        let content = document(text)?;
         let (who, cause) = (&self.call.identity, self.call.cause.next());
         let created = self.services.documents.create(who, collection, content, cause).await?;
         Ok(self::text(&created.content))
     }
 
     async fn update_document(&self, collection: &str, id: &str, text: &str) -> std::result::Result<String, Error> {
-        let changes = document::parse(text.as_bytes())?;
+        let changes = document(text)?;
         let (who, cause) = (&self.call.identity, self.call.cause.next());
         let updated = self.services.documents.update(who, collection, id, changes, cause).await?;
         Ok(self::text(&updated.content))
     }
 
-    async fn page(
-        &self,
-        collection: &str,
-        clauses: Option<&str>,
-        options: &str,
-    ) -> std::result::Result<String, Error> {
+    async fn page(&self, collection: &str, clauses: Option<&str>, options: &str) -> std::result::Result<String, Error> {
         let request = page_request(options)?;
         let filter = match clauses {
             None => Filter::all(),
@@ -90,6 +85,17 @@ impl Invocation {
         }
         Ok(answer.map_err(Into::into))
     }
+}
+
+/// Reads a document; what is far too large is not parsed, which could not be interrupted.
+fn document(text: &str) -> std::result::Result<Map<String, Value>, Error> {
+    if text.len() > 2 * document::MAX_BYTES {
+        return Err(refuse(
+            "too-large",
+            format!("a document has at most {} bytes; this one has {}", document::MAX_BYTES, text.len()),
+        ));
+    }
+    Ok(document::parse(text.as_bytes())?)
 }
 
 /// The options of `list` and `query`, as their documentation names them; unknown ones are ignored.

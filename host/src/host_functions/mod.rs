@@ -212,7 +212,7 @@ impl From<DocumentsError> for Error {
             DocumentsError::Anonymous => refuse("forbidden", error.to_string()),
             DocumentsError::Missing => refuse("not-found", error.to_string()),
             DocumentsError::Forbidden => refuse("forbidden", error.to_string()),
-            DocumentsError::Unavailable => refuse("unavailable", error.to_string()),
+            DocumentsError::Interrupted => refuse("unavailable", error.to_string()),
             DocumentsError::Store(error) => error.into(),
         }
     }

@@ -1,7 +1,7 @@
 //! The files of uploaded functions: source, component and native code, by hash, in the data folder's `store/`.
 //!
-//! Native code is executed as it is, so a file that somebody else wrote would be arbitrary code: each carries a keyed hash
-//! whose key never leaves this node, and one that does not match is compiled anew.
+//! Native code is executed as it is, so a file that somebody else wrote would be arbitrary code, and a component becomes native
+//! code: each carries a keyed hash whose key never leaves this node, and one that does not match is made anew.
 
 use std::{
     fs, io,
@@ -25,13 +25,21 @@ pub struct Artifacts {
 pub enum Kind {
     /// The uploaded text.
     Source,
-    /// The component made from it.
+    /// The component made from it, behind its keyed hash.
     Component,
     /// The component's native code, behind its keyed hash.
     Native,
 }
 
 impl Kind {
+    /// Whether the file starts with a keyed hash of the rest.
+    fn is_signed(self) -> bool {
+        match self {
+            Self::Source => false,
+            Self::Component | Self::Native => true,
+        }
+    }
+
     fn folder(self) -> &'static str {
         match self {
             Self::Source => "source",
@@ -55,15 +63,15 @@ impl Artifacts {
         Ok(Self { folder, key })
     }
 
-    /// A file's content; `None` when there is none, or when it is native code that this node did not write.
+    /// A file's content; `None` when there is none, or when this node did not write it so.
     pub fn read(&self, kind: Kind, name: &str) -> Option<Vec<u8>> {
         let mut bytes = fs::read(self.path(kind, name)).ok()?;
-        if !matches!(kind, Kind::Native) {
+        if !kind.is_signed() {
             return Some(bytes);
         }
         let code = bytes.split_off(TAG.min(bytes.len()));
         if self.mac(name, &code).verify_slice(&bytes).is_err() {
-            tracing::warn!(file = name, "native code in the data folder was changed or is another node's: compiling anew");
+            tracing::warn!(file = name, "a file in the data folder was changed or is another node's: making it anew");
             return None;
         }
         Some(code)
@@ -77,10 +85,12 @@ impl Artifacts {
         let temporary = folder.join(format!(".{unique}"));
         let written = (|| {
             let mut file = fs::File::create(&temporary)?;
-            if matches!(kind, Kind::Native) {
+            if kind.is_signed() {
                 file.write_all(&self.mac(name, bytes).finalize().into_bytes())?;
             }
             file.write_all(bytes)?;
+            // Else the name could be on the disk before the content is.
+            file.sync_all()?;
             fs::rename(&temporary, &path)
         })();
         if written.is_err() {
@@ -107,10 +117,9 @@ impl Artifacts {
 /// Reads this node's key, or makes one that only the server's user can read.
 fn key(path: &Path) -> Result<[u8; 32]> {
     match fs::read(path) {
-        Ok(bytes) => bytes
-            .try_into()
-            .ok()
-            .with_context(|| format!("{} is not a key of 32 bytes: remove it, and code is compiled anew", path.display())),
+        Ok(bytes) => bytes.try_into().ok().with_context(|| {
+            format!("{} is not a key of 32 bytes: remove it, and code is compiled anew", path.display())
+        }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let key: [u8; 32] = rand::random();
             let mut options = fs::OpenOptions::new();

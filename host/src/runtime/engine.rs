@@ -153,10 +153,8 @@ impl TickerState {
         *asleep = self.running.load(Ordering::SeqCst) == 0;
         while *asleep {
             // The time-out lets the thread notice that the engine is gone.
-            let (guard, waited) = self
-                .wake
-                .wait_timeout(asleep, Duration::from_secs(5))
-                .unwrap_or_else(|poisoned| poisoned.into_inner());
+            let (guard, waited) =
+                self.wake.wait_timeout(asleep, Duration::from_secs(5)).unwrap_or_else(|poisoned| poisoned.into_inner());
             asleep = guard;
             if waited.timed_out() {
                 return;

@@ -60,10 +60,8 @@ impl RunLog {
         let entry = truncated(text, self.max_line_bytes);
         if self.lines.len() >= self.max_lines || self.bytes + entry.len() > self.max_bytes {
             self.cut = true;
-            self.lines.push(format!(
-                "[log cut: a run may log {} entries and {} bytes]",
-                self.max_lines, self.max_bytes
-            ));
+            self.lines
+                .push(format!("[log cut: a run may log {} entries and {} bytes]", self.max_lines, self.max_bytes));
             return;
         }
         self.bytes += entry.len();

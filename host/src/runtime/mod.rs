@@ -56,6 +56,9 @@ pub struct RuntimeConfig {
 /// A version of a function, ready to be instantiated.
 pub type Prepared = Arc<world::FunctionPre<Invocation>>;
 
+/// What is kept in memory of a version, with the bytes of its native code.
+type Kept = (Prepared, u32);
+
 /// What an upload became.
 #[derive(Debug)]
 pub struct Uploaded {
@@ -65,6 +68,12 @@ pub struct Uploaded {
     pub parameters: u32,
     /// What the top level logged.
     pub log: Vec<String>,
+}
+
+/// What evaluating a function told of it.
+struct Made {
+    parameters: u32,
+    log: Vec<String>,
 }
 
 /// Compiles and runs functions. Cheap to clone.
@@ -77,15 +86,18 @@ struct Inner {
     artifacts: Artifacts,
     javascript: JavaScript,
     linker: Linker<Invocation>,
-    prepared: moka::future::Cache<String, Prepared>,
+    prepared: moka::future::Cache<String, Kept>,
     compiling: CompilePool,
     limits: Arc<Limits>,
     guests: GuestThreads,
     compatibility: String,
 }
 
-/// This many functions stay ready to run in memory (about 100 kB each); others are loaded from disk again.
-const PREPARED: u64 = 2_000;
+/// Bytes of native code that stay ready to run: thousands of ordinary functions. Others are loaded from disk again.
+const PREPARED: u64 = 512 << 20;
+
+/// What a version needs in memory besides its native code, about.
+const PREPARED_OVERHEAD: u32 = 64 << 10;
 
 impl Runtime {
     /// Starts the runtime on a data folder.
@@ -113,7 +125,10 @@ impl Runtime {
             artifacts,
             javascript,
             linker,
-            prepared: moka::future::Cache::new(PREPARED),
+            prepared: moka::future::Cache::builder()
+                .weigher(|_: &String, (_, bytes): &Kept| bytes.saturating_add(PREPARED_OVERHEAD))
+                .max_capacity(PREPARED)
+                .build(),
             compiling: CompilePool::new(compile_threads),
             limits,
             guests: GuestThreads::start(or(config.guest_threads, cores))?,
@@ -123,55 +138,37 @@ impl Runtime {
 
     /// Evaluates an upload, compiles it, and keeps source, component and native code.
     pub async fn upload(&self, name: &str, source: &str) -> Result<Uploaded, UploadError> {
-        let place = self.0.compiling.enter().await?;
-        let (runtime, name, source) = (self.clone(), name.to_owned(), source.to_owned());
-        // On the guests' threads: a top level is somebody's code. It goes on when the uploader hangs up, and is bounded.
-        let upload = self.0.guests.spawn(async move {
-            let _place = place;
-            let hash = source_hash(&name, &source);
-            let built = runtime.build(&name, &source).await?;
-            let prepared = runtime.prepare(&hash, built.component).await?;
-            let keep = runtime.clone();
-            let (file, text) = (hash.clone(), source);
-            spawn_blocking(move || Ok(keep.0.artifacts.write(Kind::Source, &format!("{file}.js"), text.as_bytes())?))
-                .await?;
-            runtime.0.prepared.insert(hash.clone(), prepared).await;
-            Ok(Uploaded { hash, parameters: built.parameters, log: built.log })
-        });
-        upload.await.map_err(|panic| UploadError::Internal(panic.into()))?
+        let hash = source_hash(name, source);
+        let (kept, built) = self.make(name, source).await?;
+        self.0.prepared.insert(hash.clone(), kept).await;
+        Ok(Uploaded { hash, parameters: built.parameters, log: built.log })
     }
 
-    /// A version that is ready to run: from memory, else from its native code on disk, else compiled from its source.
+    /// A version that is ready to run: from memory, else from its native code on disk, else made from its source.
     ///
     /// However many ask at once, it is loaded once.
     pub async fn prepared(&self, name: &str, source: &str, hash: &str) -> Result<Prepared, Arc<UploadError>> {
-        self.0
-            .prepared
-            .try_get_with_by_ref(hash, async {
-                let file = self.native_file(hash);
-                if let Some(native) = self.0.artifacts.read(Kind::Native, &file) {
-                    // SAFETY: the keyed hash shows that this node wrote the file, and its name that it was made for this
-                    // engine and these settings.
-                    match unsafe { Component::deserialize(&self.0.engine, &native) } {
-                        Ok(component) => return Ok(self.link(&component)?),
-                        Err(error) => tracing::warn!(%error, hash, "kept native code cannot be used: compiling anew"),
-                    }
-                }
-                let _place = self.0.compiling.enter().await?;
-                let component = match self.0.artifacts.read(Kind::Component, &self.component_file(hash)) {
-                    Some(component) => component,
-                    None => self.build(name, source).await?.component,
-                };
-                self.prepare(hash, component).await
-            })
-            .await
+        let load = async {
+            let (runtime, hash) = (self.clone(), hash.to_owned());
+            let kept = spawn_blocking(move || runtime.load(&hash)).await?;
+            match kept {
+                Some(kept) => Ok(kept),
+                None => self.make(name, source).await.map(|(kept, _)| kept),
+            }
+        };
+        let (prepared, _) = self.0.prepared.try_get_with_by_ref(hash, load).await?;
+        Ok(prepared)
     }
 
     /// The self-contained component of a function's source, for use elsewhere.
     pub async fn export(&self, name: &str, source: &str) -> Result<Vec<u8>, UploadError> {
-        let _place = self.0.compiling.enter().await?;
-        let _ticking = self.0.ticker.tick();
-        Ok(self.0.javascript.build_embedded(name, source, &self.0.limits).await?.component)
+        let place = self.0.compiling.enter().await?;
+        let (runtime, name, source) = (self.clone(), name.to_owned(), source.to_owned());
+        self.on_guest_threads(async move {
+            let (_place, _ticking) = (place, runtime.0.ticker.tick());
+            Ok(runtime.0.javascript.build_embedded(&name, &source, &runtime.0.limits).await?.component)
+        })
+        .await
     }
 
     /// Runs one call on the guests' threads; ends when the call has ended, on whatever outcome.
@@ -192,26 +189,63 @@ impl Runtime {
         &self.0.limits
     }
 
-    async fn build(&self, name: &str, source: &str) -> Result<Built, UploadError> {
-        let _ticking = self.0.ticker.tick();
-        self.0.javascript.build(name, source, &self.0.limits).await
-    }
-
-    /// Compiles a component, keeps it and its native code, and links it.
-    async fn prepare(&self, hash: &str, component: Vec<u8>) -> Result<Prepared, UploadError> {
-        let (runtime, hash) = (self.clone(), hash.to_owned());
-        spawn_blocking(move || {
-            let compiled = Component::from_binary(&runtime.0.engine, &component)?;
-            let artifacts = &runtime.0.artifacts;
-            artifacts.write(Kind::Component, &runtime.component_file(&hash), &component)?;
-            artifacts.write(Kind::Native, &runtime.native_file(&hash), &compiled.serialize()?)?;
-            Ok(runtime.link(&compiled)?)
+    /// Makes a version from its source, and keeps it on disk.
+    ///
+    /// On the guests' threads, since a top level is somebody's code. It goes on when whoever asked goes away, and is bounded.
+    async fn make(&self, name: &str, source: &str) -> Result<(Kept, Made), UploadError> {
+        let place = self.0.compiling.enter().await?;
+        let (runtime, name, source) = (self.clone(), name.to_owned(), source.to_owned());
+        self.on_guest_threads(async move {
+            let (_place, _ticking) = (place, runtime.0.ticker.tick());
+            let Built { component, parameters, log } =
+                runtime.0.javascript.build(&name, &source, &runtime.0.limits).await?;
+            let compiling = runtime.clone();
+            let kept = spawn_blocking(move || compiling.keep(&name, &source, &component)).await?;
+            Ok((kept, Made { parameters, log }))
         })
         .await
     }
 
-    fn link(&self, component: &Component) -> wasmtime::Result<Prepared> {
-        Ok(Arc::new(world::FunctionPre::new(self.0.linker.instantiate_pre(component)?)?))
+    async fn on_guest_threads<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, UploadError>> + Send + 'static,
+    ) -> Result<T, UploadError> {
+        self.0.guests.spawn(work).await.map_err(|panic| UploadError::Internal(panic.into()))?
+    }
+
+    /// Compiles a component and writes what is kept of its version.
+    fn keep(&self, name: &str, source: &str, component: &[u8]) -> anyhow::Result<Kept> {
+        let hash = source_hash(name, source);
+        let compiled = Component::from_binary(&self.0.engine, component)?;
+        let native = compiled.serialize()?;
+        let artifacts = &self.0.artifacts;
+        artifacts.write(Kind::Source, &format!("{hash}.js"), source.as_bytes())?;
+        artifacts.write(Kind::Component, &self.component_file(&hash), component)?;
+        artifacts.write(Kind::Native, &self.native_file(&hash), &native)?;
+        self.link(&compiled, native.len())
+    }
+
+    /// Loads a version from its native code, else compiles its component; `None` when neither can be used.
+    fn load(&self, hash: &str) -> anyhow::Result<Option<Kept>> {
+        let artifacts = &self.0.artifacts;
+        if let Some(native) = artifacts.read(Kind::Native, &self.native_file(hash)) {
+            // SAFETY: the keyed hash shows that this node wrote the file, and its name that it was made for this engine and
+            // these settings.
+            match unsafe { Component::deserialize(&self.0.engine, &native) } {
+                Ok(component) => return self.link(&component, native.len()).map(Some),
+                Err(error) => tracing::warn!(%error, hash, "kept native code cannot be used: compiling anew"),
+            }
+        }
+        let Some(component) = artifacts.read(Kind::Component, &self.component_file(hash)) else { return Ok(None) };
+        let compiled = Component::from_binary(&self.0.engine, &component)?;
+        let native = compiled.serialize()?;
+        artifacts.write(Kind::Native, &self.native_file(hash), &native)?;
+        self.link(&compiled, native.len()).map(Some)
+    }
+
+    fn link(&self, component: &Component, bytes: usize) -> anyhow::Result<Kept> {
+        let prepared = world::FunctionPre::new(self.0.linker.instantiate_pre(component)?)?;
+        Ok((Arc::new(prepared), u32::try_from(bytes).unwrap_or(u32::MAX)))
     }
 
     /// Another engine makes other components of the same source.
@@ -262,8 +296,11 @@ struct GuestThreads(Option<tokio::runtime::Runtime>);
 
 impl GuestThreads {
     fn start(threads: usize) -> std::io::Result<Self> {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(threads).thread_name("guest").enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .thread_name("guest")
+            .enable_all()
+            .build()?;
         Ok(Self(Some(runtime)))
     }
 
@@ -293,7 +330,6 @@ pub async fn build_component(name: &str, source: &str, limits: &Limits) -> Resul
     let engine = engine::new(1, limits.memory)?;
     let ticker = Ticker::start(&engine).map_err(|error| UploadError::Internal(error.into()))?;
     let _ticking = ticker.tick();
-    let javascript =
-        JavaScript::new(&engine, None, Arc::new(Clock::default())).await.map_err(UploadError::Internal)?;
+    let javascript = JavaScript::new(&engine, None, Arc::new(Clock::default())).await.map_err(UploadError::Internal)?;
     Ok(javascript.build_embedded(name, source, limits).await?.component)
 }

@@ -51,6 +51,8 @@ pub(super) async fn run(engine: &Engine, prepared: &Prepared, invocation: Invoca
     let mut store = Store::new(engine, invocation);
     store.limiter(|invocation| &mut invocation.memory);
     store.epoch_deadline_async_yield_and_update(1);
+    store.set_hostcall_fuel(HOST_CALL_BYTES);
+    store.set_max_component_handles(1_000);
     // Only an engine without fuel refuses this.
     let fueled = store.set_fuel(limits.fuel);
 
@@ -69,7 +71,9 @@ pub(super) async fn run(engine: &Engine, prepared: &Prepared, invocation: Invoca
     let (outcome, result, error) = match called {
         Err(_) => (Outcome::Timeout, None, Some(timeout_text(&limits))),
         Ok(Ok(Ok(result))) => match result {
-            Some(json) if json.len() > limits.result_bytes => (Outcome::Quota, None, Some(result_text(json.len(), &limits))),
+            Some(json) if json.len() > limits.result_bytes => {
+                (Outcome::Quota, None, Some(result_text(json.len(), &limits)))
+            }
             result => (Outcome::Ok, result, None),
         },
         Ok(Ok(Err(thrown))) if thrown.starts_with(OUT_OF_MEMORY) => {
@@ -91,6 +95,9 @@ pub(super) async fn run(engine: &Engine, prepared: &Prepared, invocation: Invoca
     }
 }
 
+/// Bytes that one host call may copy out of a guest: the host allocates no more than this, whatever length a guest states.
+const HOST_CALL_BYTES: usize = 8 << 20;
+
 /// How QuickJS reports that its own memory limit, or the sandbox's, was reached.
 const OUT_OF_MEMORY: &str = "InternalError: out of memory";
 
@@ -105,6 +112,12 @@ fn explain(trap: &wasmtime::Error, memory_refused: bool, limits: &Limits) -> (Ou
         Some(_) if memory_refused => (Outcome::Memory, memory_text(limits)),
         Some(_) => (Outcome::Error, "the function was stopped: the engine it runs in could not go on".into()),
         None if memory_refused => (Outcome::Memory, memory_text(limits)),
+        None if trap.root_cause().to_string().contains("allocated for hostcalls") => (
+            Outcome::Quota,
+            format!(
+                "stopped: it passed more than {HOST_CALL_BYTES} bytes to the platform in one call, or returned as much"
+            ),
+        ),
         None => {
             tracing::error!(error = format!("{trap:#}"), "a run failed for a reason that is not the function's");
             (Outcome::Error, "internal error: the server could not finish the run".into())
@@ -149,6 +162,7 @@ fn result_text(bytes: usize, limits: &Limits) -> String {
 fn below_memory(trap: &wasmtime::Error) -> bool {
     const BELOW: u64 = 0xfff0_0000;
     let text = format!("{trap:#}");
-    let address = text.split("wasm address 0x").nth(1).and_then(|rest| rest.split(|c: char| !c.is_ascii_hexdigit()).next());
+    let address =
+        text.split("wasm address 0x").nth(1).and_then(|rest| rest.split(|c: char| !c.is_ascii_hexdigit()).next());
     address.and_then(|hex| u64::from_str_radix(hex, 16).ok()).is_some_and(|address| address >= BELOW)
 }

@@ -6,11 +6,7 @@ use axum::{
 };
 use serde_json::{Map, Value};
 
-use crate::{
-    dispatcher::Finished,
-    event::WebRequest,
-    run::Outcome,
-};
+use crate::{dispatcher::Finished, event::WebRequest, run::Outcome};
 
 /// The id of the run, on every answer of a function.
 pub const RUN_ID: HeaderName = HeaderName::from_static("x-run-id");
@@ -19,8 +15,7 @@ pub const RUN_ID: HeaderName = HeaderName::from_static("x-run-id");
 const MAX_HEADERS: usize = 64;
 
 /// Credentials: a function never sees them.
-const HIDDEN_REQUEST_HEADERS: [HeaderName; 3] =
-    [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION];
+const HIDDEN_REQUEST_HEADERS: [HeaderName; 3] = [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION];
 
 /// What belongs to the connection or to the platform; a function cannot set it.
 const FORBIDDEN_ANSWER_HEADERS: [HeaderName; 11] = [
@@ -115,9 +110,6 @@ pub fn answer(finished: &Finished) -> Response<Body> {
     set(headers, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     set(headers, header::CONTENT_SECURITY_POLICY, "sandbox");
     set(headers, RUN_ID, &finished.run.id);
-    if finished.run.outcome == Outcome::Quota {
-        set(headers, header::RETRY_AFTER, "1");
-    }
     response
 }
 
@@ -191,7 +183,13 @@ mod tests {
     #[test]
     fn only_an_object_of_these_keys_with_a_status_is_a_response() {
         assert!(described(r#"{"status": 201}"#).is_some());
-        for plain in [r#"{"status":"201"}"#, r#"{"status":99}"#, r#"{"status":600}"#, r#"{"body":"x"}"#, r#"{"status":200,"a":1}"#] {
+        for plain in [
+            r#"{"status":"201"}"#,
+            r#"{"status":99}"#,
+            r#"{"status":600}"#,
+            r#"{"body":"x"}"#,
+            r#"{"status":200,"a":1}"#,
+        ] {
             assert!(described(plain).is_none(), "{plain}");
         }
     }
@@ -210,7 +208,8 @@ mod tests {
     #[test]
     fn a_form_is_an_object_of_strings() {
         let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded; charset=utf-8"));
+        headers
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded; charset=utf-8"));
         let query = [("q".to_owned(), "1".to_owned()), ("sbpk".to_owned(), "key".to_owned())];
 
         let request = request(&query, &headers, &Bytes::from_static(b"a=1&b=x%20y&a=2")).unwrap();

@@ -69,7 +69,10 @@ fn stack_bytes(module: &Module) -> Result<u32> {
     };
     for data in module.data.iter() {
         if let DataKind::Active { offset: ConstExpr::Value(Value::I32(offset)), .. } = data.kind {
-            ensure!(offset >= pointer, "the engine's stack does not lie first in memory: an overflow would damage its data");
+            ensure!(
+                offset >= pointer,
+                "the engine's stack does not lie first in memory: an overflow would damage its data"
+            );
         }
     }
     Ok(u32::try_from(pointer)?)

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, anyhow, bail, ensure};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -85,7 +85,7 @@ async fn send(
     Ok(uploaded)
 }
 
-/// An error that names a place in the source is shown with the line there; others (a taken name, a bad trigger) stay.
+/// An error in the source is shown with the file and the line; others (a taken name, a bad trigger) stay.
 fn in_file(error: anyhow::Error, name: &str, path: &Path, source: &str) -> anyhow::Error {
     caret::explain(&error.to_string(), name, path, source).map_or(error, |text| anyhow!(text))
 }
@@ -99,8 +99,10 @@ fn checked_name(name: &str) -> anyhow::Result<&str> {
 
 fn read(path: &Path) -> anyhow::Result<String> {
     let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    String::from_utf8(bytes).map_err(|error| {
+    let source = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         anyhow!("{} is not UTF-8 text: byte {at} cannot be read. Save the file as UTF-8", path.display())
-    })
+    })?;
+    ensure!(!source.trim().is_empty(), "{} is empty: declare `function handle(body) {{ … }}`", path.display());
+    Ok(source)
 }

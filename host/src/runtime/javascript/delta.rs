@@ -4,8 +4,8 @@
 //! before copying, so the data segments are passive.
 
 use wasm_encoder::{
-    CodeSection, DataCountSection, DataSection, EntityType, Function, FunctionSection, ImportSection, MemoryType, Module,
-    StartSection, TypeSection,
+    CodeSection, DataCountSection, DataSection, EntityType, Function, FunctionSection, ImportSection, MemoryType,
+    Module, StartSection, TypeSection,
 };
 
 /// Name under which the delta imports the engine's instance.

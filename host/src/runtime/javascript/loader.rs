@@ -66,8 +66,13 @@ impl Loader {
         linker.func_wrap("thimble:functions/random@0.1.0", "random", rand::random::<u64>)?;
         // The engine itself refuses the other host functions while loading, with an error that can be caught.
         linker.define_unknown_imports_as_traps(module)?;
-        let mut loader =
-            Self { instance: linker.instantiate_pre(module)?, base: Vec::new(), template, engine: engine.clone(), clock };
+        let mut loader = Self {
+            instance: linker.instantiate_pre(module)?,
+            base: Vec::new(),
+            template,
+            engine: engine.clone(),
+            clock,
+        };
         let sandbox = loader.sandbox(&Limits::unlimited()).await?;
         loader.base = sandbox.memory.data(&sandbox.store).to_vec();
         Ok(loader)
@@ -95,6 +100,8 @@ impl Loader {
         let log = std::mem::take(&mut sandbox.store.data_mut().log).into_lines();
         if report.impure {
             // Clock and randomness would be frozen: keep the bytecode only, and evaluate it in every run.
+            // One at a time: an upload takes one slot.
+            drop(sandbox);
             sandbox = self.sandbox(limits).await?;
             sandbox.load(file, &bytecode, true).await?;
         }
@@ -110,11 +117,8 @@ impl Loader {
     }
 
     async fn sandbox(&self, limits: &Limits) -> wasmtime::Result<Sandbox> {
-        let state = State {
-            memory: MemoryMeter::new(limits.memory),
-            log: RunLog::new(limits),
-            clock: self.clock.clone(),
-        };
+        let state =
+            State { memory: MemoryMeter::new(limits.memory), log: RunLog::new(limits), clock: self.clock.clone() };
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.memory);
         store.set_fuel(limits.fuel)?;
@@ -191,7 +195,9 @@ impl Sandbox {
     fn explain(&self, file: &str, doing: &str, trap: wasmtime::Error) -> UploadError {
         let why = match trap.downcast_ref::<Trap>() {
             Some(Trap::OutOfFuel) => "it did not finish within the fuel of a run: look for a loop that never ends",
-            Some(Trap::StackOverflow | Trap::MemoryOutOfBounds) => "the call stack overflowed: it recurses or nests too deeply",
+            Some(Trap::StackOverflow | Trap::MemoryOutOfBounds) => {
+                "the call stack overflowed: it recurses or nests too deeply"
+            }
             Some(_) if self.store.data().memory.refused => "it needs more memory than a run may have",
             Some(_) => "the engine could not go on",
             None => return UploadError::Internal(anyhow::Error::from(trap)),

@@ -86,7 +86,9 @@ fn engine_module(engine: &Engine, artifacts: Option<&Artifacts>, template: &Temp
         // SAFETY: the keyed hash shows that this node wrote the file, and its name that it was made for these settings.
         match unsafe { Module::deserialize(engine, &native) } {
             Ok(module) => return Ok(module),
-            Err(error) => tracing::warn!(%error, "the kept native code of the engine cannot be used: compiling it anew"),
+            Err(error) => {
+                tracing::warn!(%error, "the kept native code of the engine cannot be used: compiling it anew")
+            }
         }
     }
     let module = Module::from_binary(engine, &template.engine)?;

@@ -60,7 +60,8 @@ impl Template {
                         } else {
                             encode::ComponentSectionId::Component
                         };
-                        importing.section(&encode::RawSection { id: id as u8, data: &template[unchecked_range.clone()] });
+                        importing
+                            .section(&encode::RawSection { id: id as u8, data: &template[unchecked_range.clone()] });
                     }
                     core_modules += u32::from(is_module);
                     continue;
@@ -193,9 +194,7 @@ fn entity_type(
         types::EntityType::Func(id) => {
             let function = types[id].unwrap_func();
             let values = |list: &[wasmparser::ValType]| -> Result<Vec<encode::ValType>> {
-                list.iter()
-                    .map(|value| encode::ValType::try_from(*value).map_err(anyhow::Error::from))
-                    .collect()
+                list.iter().map(|value| encode::ValType::try_from(*value).map_err(anyhow::Error::from)).collect()
             };
             module.ty().function(values(function.params())?, values(function.results())?);
             *function_types += 1;

@@ -4,7 +4,10 @@ use crate::sandbox::{World, run, upload};
 
 #[test]
 fn arguments_are_parsed_and_the_result_is_json() {
-    let run = run("function handle(a, b, c) { return { a, b, c, n: arguments.length } }", &[r#"{"x":[1,null]}"#, "\"é🎉\"", "5"]);
+    let run = run(
+        "function handle(a, b, c) { return { a, b, c, n: arguments.length } }",
+        &[r#"{"x":[1,null]}"#, "\"é🎉\"", "5"],
+    );
 
     assert_eq!(run.json(), r#"{"a":{"x":[1,null]},"b":"é🎉","c":5,"n":3}"#);
 }
@@ -34,7 +37,10 @@ fn promises_are_awaited() {
 
 #[test]
 fn what_is_still_to_do_is_done_before_the_run_ends() {
-    let run = run("function handle() { Promise.resolve().then(() => Promise.resolve()).then(() => log('done')); return 1 }", &[]);
+    let run = run(
+        "function handle() { Promise.resolve().then(() => Promise.resolve()).then(() => log('done')); return 1 }",
+        &[],
+    );
 
     assert_eq!((run.json(), run.world.texts()), ("1", vec!["done"]));
 }
@@ -81,7 +87,10 @@ fn documents_answer_ok_and_content() {
 
 #[test]
 fn what_the_world_refuses_is_not_ok_and_says_why() {
-    let run = run("function handle() { return [create('forbidden', {}), del('forbidden', '1'), publish('forbidden', 'a', 1)] }", &[]);
+    let run = run(
+        "function handle() { return [create('forbidden', {}), del('forbidden', '1'), publish('forbidden', 'a', 1)] }",
+        &[],
+    );
 
     let refused = r#"{"ok":false,"content":"no right to do that"}"#;
     assert_eq!(run.json(), format!("[{refused},{refused},{refused}]"));
@@ -97,7 +106,10 @@ fn a_wrong_number_of_arguments_is_not_ok() {
 
     assert!(!run.json().contains("false"), "{}", run.json());
     assert!(run.world.calls.is_empty());
-    let run = crate::sandbox::run("function handle() { return [create('a').content, list().content, create(null, {}).content] }", &[]);
+    let run = crate::sandbox::run(
+        "function handle() { return [create('a').content, list().content, create(null, {}).content] }",
+        &[],
+    );
     assert_eq!(
         run.json(),
         "[\"argument missmatch: create(col, doc) takes 2 arguments, not 1\",\
@@ -181,7 +193,10 @@ fn lone_surrogates_break_nothing() {
     assert_eq!(run.world.calls[0].1, ["a\u{fffd}b\u{fffd}", r#"{"s":"a\ud800b\udc00"}"#]);
     assert_eq!(run.world.calls[1].1[1], "a\u{fffd}b\u{fffd}");
     assert_eq!(crate::sandbox::run("function handle() { throw 'x\\ud800' }", &[]).error(), "x\u{fffd}");
-    assert_eq!(crate::sandbox::run("function handle() { return new TextEncoder().encode('\\ud800').join() }", &[]).json(), "\"239,191,189\"");
+    assert_eq!(
+        crate::sandbox::run("function handle() { return new TextEncoder().encode('\\ud800').join() }", &[]).json(),
+        "\"239,191,189\""
+    );
 }
 
 #[test]
@@ -229,13 +244,19 @@ fn random_values_follow_the_standard() {
 
 #[test]
 fn the_time_is_that_of_the_run() {
-    let function = upload("function handle() { return [new Date().toISOString(), Date.now() - new Date(), performance.now() >= 0] }").unwrap();
+    let function = upload(
+        "function handle() { return [new Date().toISOString(), Date.now() - new Date(), performance.now() >= 0] }",
+    )
+    .unwrap();
     let mut tomorrow = World::new();
     tomorrow.time += 86_400_000_000_000;
 
     assert_eq!(function.call(&[]).json(), r#"["2023-11-14T22:13:20.000Z",0,true]"#);
     assert_eq!(function.call_in(tomorrow, &[]).json(), r#"["2023-11-15T22:13:20.000Z",0,true]"#);
-    let run = run("function handle() { const a = performance.now(); return [a < performance.now(), performance.now() < 1, performance.timeOrigin > 1.6e12] }", &[]);
+    let run = run(
+        "function handle() { const a = performance.now(); return [a < performance.now(), performance.now() < 1, performance.timeOrigin > 1.6e12] }",
+        &[],
+    );
     assert_eq!(run.json(), "[true,true,true]");
 }
 

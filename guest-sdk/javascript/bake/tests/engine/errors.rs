@@ -4,12 +4,12 @@ use crate::sandbox::run;
 
 #[test]
 fn an_error_has_its_name_its_message_and_where() {
-    let run = run("function handle() {\n  return inner();\n}\nfunction inner() {\n  throw new RangeError('too far');\n}", &[]);
-
-    assert_eq!(
-        run.error(),
-        "RangeError: too far\n    at inner (fn.js:5:13)\n    at handle (fn.js:2:10)"
+    let run = run(
+        "function handle() {\n  return inner();\n}\nfunction inner() {\n  throw new RangeError('too far');\n}",
+        &[],
     );
+
+    assert_eq!(run.error(), "RangeError: too far\n    at inner (fn.js:5:13)\n    at handle (fn.js:2:10)");
 }
 
 #[test]
@@ -21,7 +21,11 @@ fn errors_of_the_engine_have_a_position() {
 
 #[test]
 fn rejections_are_errors() {
-    assert!(run("async function handle() { await null; throw new Error('late') }", &[]).error().starts_with("Error: late\n"));
+    assert!(
+        run("async function handle() { await null; throw new Error('late') }", &[])
+            .error()
+            .starts_with("Error: late\n")
+    );
     assert_eq!(run("function handle() { return Promise.reject('no') }", &[]).error(), "no");
     let rejected = run("async function handle() { throw new Error('once') }", &[]);
     assert_eq!(rejected.world.logs, [], "what is the answer is not logged as unhandled too");
@@ -103,7 +107,8 @@ fn rejections_that_nobody_handles_are_logged() {
     let (level, text) = &unhandled.world.logs[0];
     assert!(*level == 3 && text.starts_with("unhandled rejection: Error: lost\n    at handle (fn.js:1:"), "{text}");
 
-    let handled = run("async function handle() { const p = Promise.reject(1); await null; p.catch(() => {}); return 1 }", &[]);
+    let handled =
+        run("async function handle() { const p = Promise.reject(1); await null; p.catch(() => {}); return 1 }", &[]);
     assert_eq!(handled.world.logs, []);
     let many = run("function handle() { for (let i = 0; i < 100000; i++) Promise.reject(i); return 1 }", &[]);
     assert_eq!(many.world.logs.len(), 100);

@@ -6,7 +6,10 @@ use crate::sandbox::{Function, World, run, upload};
 
 #[test]
 fn cycles_are_collected() {
-    let run = run("function handle() { for (let i = 0; i < 10000; i++) { const a = { buffer: new ArrayBuffer(1 << 20) }; a.self = a } return 'ok' }", &[]);
+    let run = run(
+        "function handle() { for (let i = 0; i < 10000; i++) { const a = { buffer: new ArrayBuffer(1 << 20) }; a.self = a } return 'ok' }",
+        &[],
+    );
 
     assert_eq!(run.json(), "\"ok\"");
 }
@@ -15,7 +18,9 @@ const SMALL: &str = "const all = []; for (let i = 0; i < 2000000; i++) all.push(
 
 #[test]
 fn a_full_memory_is_an_error_that_can_be_caught() {
-    let source = format!("function fill() {{ {SMALL} }} function handle() {{ try {{ fill() }} catch (e) {{ return [e instanceof InternalError, String(e)] }} }}");
+    let source = format!(
+        "function fill() {{ {SMALL} }} function handle() {{ try {{ fill() }} catch (e) {{ return [e instanceof InternalError, String(e)] }} }}"
+    );
 
     assert_eq!(run(&source, &[]).json(), r#"[true,"InternalError: out of memory"]"#);
 }
@@ -59,7 +64,10 @@ fn what_does_not_fit_on_the_way_out_is_out_of_memory_too() {
         let run = run(&format!("function handle() {{ {body} }}"), &[]);
         match &run.result {
             Ok(Ok(_)) => {}
-            Ok(Err(text)) => assert!(text.starts_with("InternalError: out of memory") || text.starts_with("Error: xxx"), "{body}: {text}"),
+            Ok(Err(text)) => assert!(
+                text.starts_with("InternalError: out of memory") || text.starts_with("Error: xxx"),
+                "{body}: {text}"
+            ),
             Err(trap) => println!("trap with {body}: {trap:#}"),
         }
     }
@@ -102,23 +110,50 @@ fn endless_recursion_is_a_stack_overflow() {
 fn depths() {
     for (kind, source) in [
         ("plain", "function f(n) { return n === 0 ? 0 : 1 + f(n - 1) } function handle(n) { return f(n) }"),
-        ("ten locals", "function f(n) { let a = n, b = a, c = b, d = c, e = d, g = e, h = g, i = h, j = i, k = j; return n === 0 ? 0 : k - n + 1 + f(n - 1) } function handle(n) { return f(n) }"),
-        ("ten arguments", "function f(n, a, b, c, d, e, g, h, i, j) { return n === 0 ? 0 : 1 + f(n - 1, a, b, c, d, e, g, h, i, j) } function handle(n) { return f(n) }"),
-        ("method", "class A { f(n) { return n === 0 ? 0 : 1 + this.f(n - 1) } } function handle(n) { return new A().f(n) }"),
+        (
+            "ten locals",
+            "function f(n) { let a = n, b = a, c = b, d = c, e = d, g = e, h = g, i = h, j = i, k = j; return n === 0 ? 0 : k - n + 1 + f(n - 1) } function handle(n) { return f(n) }",
+        ),
+        (
+            "ten arguments",
+            "function f(n, a, b, c, d, e, g, h, i, j) { return n === 0 ? 0 : 1 + f(n - 1, a, b, c, d, e, g, h, i, j) } function handle(n) { return f(n) }",
+        ),
+        (
+            "method",
+            "class A { f(n) { return n === 0 ? 0 : 1 + this.f(n - 1) } } function handle(n) { return new A().f(n) }",
+        ),
         ("map", "function f(n) { return n === 0 ? 0 : 1 + [n - 1].map(f)[0] } function handle(n) { return f(n) }"),
-        ("spread", "function f(n, ...r) { return n === 0 ? 0 : 1 + f(n - 1, ...r) } function handle(n) { return f(n, 1, 2) }"),
+        (
+            "spread",
+            "function f(n, ...r) { return n === 0 ? 0 : 1 + f(n - 1, ...r) } function handle(n) { return f(n, 1, 2) }",
+        ),
         ("getter", "function handle(n) { const o = { get a() { return n-- === 0 ? 0 : 1 + o.a } }; return o.a }"),
-        ("toString", "function handle(n) { const o = { toString() { return n-- === 0 ? '' : '' + o } }; return '' + o }"),
+        (
+            "toString",
+            "function handle(n) { const o = { toString() { return n-- === 0 ? '' : '' + o } }; return '' + o }",
+        ),
         ("stringify", "function handle(n) { let o = 1; while (n--) o = [o]; return JSON.stringify(o).length }"),
         ("parse", "function handle(n) { return typeof JSON.parse('['.repeat(n) + ']'.repeat(n)) }"),
-        ("closure", "const tree = n => { let t = null; while (n--) t = { t }; return t }; function walk(t) { let d = 0; if (t) { d = 1 + walk(t.t) } return d } function handle(n) { return walk(tree(n)) }"),
-        ("async", "async function f(n) { return n === 0 ? 0 : 1 + await f(n - 1) } async function handle(n) { return await f(n) }"),
-        ("proxy", "const p = new Proxy({}, { get(_, k) { return +k === 0 ? 0 : 1 + p[k - 1] } }); function handle(n) { return p[n] }"),
-        ("construct", "class A { constructor(n) { if (n) this.a = new A(n - 1) } } function handle(n) { new A(n); return 1 }"),
+        (
+            "closure",
+            "const tree = n => { let t = null; while (n--) t = { t }; return t }; function walk(t) { let d = 0; if (t) { d = 1 + walk(t.t) } return d } function handle(n) { return walk(tree(n)) }",
+        ),
+        (
+            "async",
+            "async function f(n) { return n === 0 ? 0 : 1 + await f(n - 1) } async function handle(n) { return await f(n) }",
+        ),
+        (
+            "proxy",
+            "const p = new Proxy({}, { get(_, k) { return +k === 0 ? 0 : 1 + p[k - 1] } }); function handle(n) { return p[n] }",
+        ),
+        (
+            "construct",
+            "class A { constructor(n) { if (n) this.a = new A(n - 1) } } function handle(n) { new A(n); return 1 }",
+        ),
     ] {
         let function = upload(source).unwrap();
         let call = |n: u32| function.call(&[&n.to_string()]).result;
-        let (mut low, mut high) = (10, 60_000);
+        let (mut low, mut high) = (10, 20_000);
         while low + 1 < high {
             let middle = (low + high) / 2;
             if call(middle).is_ok() { low = middle } else { high = middle }

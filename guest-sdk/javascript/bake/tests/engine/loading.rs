@@ -143,7 +143,9 @@ fn the_log_works_while_loading_and_nothing_else() {
     let function = upload("log('loading', 1); console.warn('careful'); function handle() {}").unwrap();
     assert_eq!(function.loading.logs, [(1, "loading 1".into()), (2, "careful".into())]);
 
-    for call in ["create('a', {})", "list('a')", "getById('a', 'b')", "del('a', 'b')", "send('a', 'b', 'c')", "sendMail({})"] {
+    for call in
+        ["create('a', {})", "list('a')", "getById('a', 'b')", "del('a', 'b')", "send('a', 'b', 'c')", "sendMail({})"]
+    {
         let name = call.split('(').next().unwrap();
         let text = refused(&format!("{call}; function handle() {{}}"));
         assert!(
@@ -197,11 +199,17 @@ fn a_top_level_that_reads_clock_or_randomness_is_evaluated_in_every_run() {
 
 #[test]
 fn a_deferred_top_level_may_not_call_the_world_either() {
-    let function = upload("const t = Date.now(); let e; try { create('a', {}) } catch (x) { e = x.message }\nfunction handle() { return [e, create('a', {}).ok] }");
+    let function = upload(
+        "const t = Date.now(); let e; try { create('a', {}) } catch (x) { e = x.message }\nfunction handle() { return [e, create('a', {}).ok] }",
+    );
 
     let run = function.unwrap().call(&[]);
 
-    assert!(run.json().starts_with(r#"["`create` is not available while loading"#) && run.json().ends_with("true]"), "{}", run.json());
+    assert!(
+        run.json().starts_with(r#"["`create` is not available while loading"#) && run.json().ends_with("true]"),
+        "{}",
+        run.json()
+    );
 }
 
 #[test]

@@ -47,7 +47,10 @@ fn everything_else_is_readable() {
         ("new Proxy({ a: 1 }, {})", r#"{"a":1}"#),
         ("{ get a() { throw new Error('no') } }", r#"{"a":[threw Error: no]}"#),
         ("new Proxy({}, { ownKeys() { throw new Error('no') } })", "{[threw Error: no]}"),
-        ("{ toString() { throw 1 }, toJSON() { throw 2 } }", r#"{"toString":[function toString],"toJSON":[function toJSON]}"#),
+        (
+            "{ toString() { throw 1 }, toJSON() { throw 2 } }",
+            r#"{"toString":[function toString],"toJSON":[function toJSON]}"#,
+        ),
         ("[1, , 3]", "[1,undefined,3]"),
     ] {
         assert_eq!(logged(value), text, "{value}");
@@ -56,7 +59,10 @@ fn everything_else_is_readable() {
 
 #[test]
 fn circles_and_depth_end() {
-    let run = run("function handle() { const a = { b: [] }; a.b.push(a); log(a); let d = 1; for (let i = 0; i < 50000; i++) d = { d }; log(d) }", &[]);
+    let run = run(
+        "function handle() { const a = { b: [] }; a.b.push(a); log(a); let d = 1; for (let i = 0; i < 50000; i++) d = { d }; log(d) }",
+        &[],
+    );
 
     assert_eq!(run.world.texts()[0], r#"{"b":[[circular]]}"#);
     assert!(run.world.texts()[1].ends_with("{…}}}}}}}}}}}"), "{}", run.world.texts()[1]);
@@ -79,7 +85,10 @@ fn long_values_are_cut() {
 
 #[test]
 fn the_console_has_levels() {
-    let run = run("function handle() { console.debug(0); console.log(1, 'a'); console.info(2); console.warn(3); console.error(4) }", &[]);
+    let run = run(
+        "function handle() { console.debug(0); console.log(1, 'a'); console.info(2); console.warn(3); console.error(4) }",
+        &[],
+    );
 
     let logs: Vec<(u32, &str)> = run.world.logs.iter().map(|(level, text)| (*level, text.as_str())).collect();
     assert_eq!(logs, [(0, "0"), (1, "1 a"), (1, "2"), (2, "3"), (3, "4")]);

@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 
 use wasmparser::{Parser, Payload};
 use wasmtime::{
-    AsContextMut, Caller, Config, Engine, Extern, FuncType, Instance, Linker, Memory, Module, ResourceLimiter, Store, Val,
-    ValType,
+    AsContextMut, Caller, Config, Engine, Extern, FuncType, Instance, Linker, Memory, Module, ResourceLimiter, Store,
+    Val, ValType,
 };
 
 fn template() -> &'static [u8] {
@@ -17,7 +17,7 @@ fn template() -> &'static [u8] {
 
 /// As in the server: the sandbox may have this much memory and this much native stack.
 const MEMORY: usize = 64 << 20;
-const WASM_STACK: usize = 3 << 20;
+const WASM_STACK: usize = 32 << 20;
 
 /// What a function did to the world.
 #[derive(Clone, Debug, Default)]
@@ -179,7 +179,8 @@ impl Sandbox {
     }
 
     fn put(&mut self, bytes: &[u8]) -> (u32, u32) {
-        let realloc = self.instance.get_typed_func::<(u32, u32, u32, u32), u32>(&mut self.store, "cabi_realloc").unwrap();
+        let realloc =
+            self.instance.get_typed_func::<(u32, u32, u32, u32), u32>(&mut self.store, "cabi_realloc").unwrap();
         let at = realloc.call(&mut self.store, (0, 0, 1, bytes.len() as u32)).unwrap();
         self.memory.write(&mut self.store, at as usize, bytes).unwrap();
         (at, bytes.len() as u32)
@@ -212,7 +213,8 @@ impl Sandbox {
             list.extend(at.to_le_bytes());
             list.extend(length.to_le_bytes());
         }
-        let realloc = self.instance.get_typed_func::<(u32, u32, u32, u32), u32>(&mut self.store, "cabi_realloc").unwrap();
+        let realloc =
+            self.instance.get_typed_func::<(u32, u32, u32, u32), u32>(&mut self.store, "cabi_realloc").unwrap();
         let at = realloc.call(&mut self.store, (0, 0, 4, list.len() as u32)).unwrap();
         self.memory.write(&mut self.store, at as usize, &list).unwrap();
 
@@ -235,7 +237,11 @@ fn engine() -> &'static (Engine, Module) {
     static ENGINE_MODULE: OnceLock<(Engine, Module)> = OnceLock::new();
     ENGINE_MODULE.get_or_init(|| {
         let mut config = Config::new();
-        config.consume_fuel(true).epoch_interruption(true).max_wasm_stack(WASM_STACK).async_stack_size(WASM_STACK + (1 << 20));
+        config
+            .consume_fuel(true)
+            .epoch_interruption(true)
+            .max_wasm_stack(WASM_STACK)
+            .async_stack_size(WASM_STACK + (1 << 20));
         let engine = Engine::new(&config).unwrap();
         let module = Module::from_binary(&engine, engine_bytes()).unwrap();
         (engine, module)
@@ -275,24 +281,25 @@ enum Answer {
 }
 
 fn link(linker: &mut Linker<World>) {
-    let mut function = |interface: &str, name: &'static str, strings: usize, answer: fn(&World, &[String]) -> Answer| {
-        let params = vec![ValType::I32; 2 * strings + 1];
-        let kind = FuncType::new(linker.engine(), params, []);
-        let module = format!("thimble:functions/{interface}@0.1.0");
-        let call = move |mut caller: Caller<'_, World>, params: &[Val], _: &mut [Val]| {
-            let words: Vec<u32> = params.iter().map(|param| param.unwrap_i32() as u32).collect();
-            let args: Vec<String> = words.chunks_exact(2).map(|pair| text(&mut caller, pair[0], pair[1])).collect();
-            let answered = match args.first() {
-                // A collection, channel or mail of this name is refused.
-                Some(first) if first.contains("forbidden") => Answer::Refused,
-                _ => answer(caller.data(), &args),
+    let mut function =
+        |interface: &str, name: &'static str, strings: usize, answer: fn(&World, &[String]) -> Answer| {
+            let params = vec![ValType::I32; 2 * strings + 1];
+            let kind = FuncType::new(linker.engine(), params, []);
+            let module = format!("thimble:functions/{interface}@0.1.0");
+            let call = move |mut caller: Caller<'_, World>, params: &[Val], _: &mut [Val]| {
+                let words: Vec<u32> = params.iter().map(|param| param.unwrap_i32() as u32).collect();
+                let args: Vec<String> = words.chunks_exact(2).map(|pair| text(&mut caller, pair[0], pair[1])).collect();
+                let answered = match args.first() {
+                    // A collection, channel or mail of this name is refused.
+                    Some(first) if first.contains("forbidden") => Answer::Refused,
+                    _ => answer(caller.data(), &args),
+                };
+                caller.data_mut().calls.push((name.into(), args));
+                lower(&mut caller, words[words.len() - 1], answered);
+                Ok(())
             };
-            caller.data_mut().calls.push((name.into(), args));
-            lower(&mut caller, words[words.len() - 1], answered);
-            Ok(())
+            linker.func_new(&module, name, kind, call).unwrap();
         };
-        linker.func_new(&module, name, kind, call).unwrap();
-    };
     function("documents", "create", 2, |_, args| Answer::Text(args[1].clone()));
     function("documents", "get", 2, |_, args| Answer::Text(format!(r#"{{"id":"{}"}}"#, args[1])));
     function("documents", "list", 2, |_, _| Answer::Text(r#"{"page":1,"size":25,"total":0,"results":null}"#.into()));
