@@ -456,15 +456,16 @@ async fn wrong_arguments_are_answered_and_not_thrown() {
             mismatch: [() => create(), () => create("a"), () => getById("a"), () => update("a", "b"), () => del("a"),
                 () => query("a"), () => list(), () => send("a"), () => publish("a", "b"), () => sendMail()],
             invalid: [() => create({}, {}), () => create("a", "text"), () => create("a", null), () => create("a", [1]),
-                () => create("a", cyclic), () => create("a", { n: 1n }), () => getById("a", {}),
+                () => getById("a", {}),
                 () => query("a", "text"), () => query("a", [["x"]]), () => query("a", [["x", "~", 1]]),
                 () => update("a", "b", 1), () => create("a\ud800", {}), () => create("", {}), () => email("text"),
                 () => create("a", { s: "\u0000" })],
+            not_json: [() => create("a", cyclic), () => create("a", { n: 1n })],
         };
         const tried = (call, n) => {
             try { return { n, ...call() }; } catch (error) { return { n, thrown: String(error) }; }
         };
-        return { mismatch: calls.mismatch.map(tried), invalid: calls.invalid.map(tried) };
+        return { mismatch: calls.mismatch.map(tried), invalid: calls.invalid.map(tried), not_json: calls.not_json.map(tried) };
     }"#,
         )
         .await;
@@ -476,6 +477,10 @@ async fn wrong_arguments_are_answered_and_not_thrown() {
     for answer in answers["invalid"].as_array().unwrap() {
         assert_eq!(answer["ok"], false, "{answer}");
         assert!(answer["content"].is_string(), "{answer}");
+    }
+    // What JSON cannot hold is thrown, as `JSON.stringify` does.
+    for answer in answers["not_json"].as_array().unwrap() {
+        assert!(answer["thrown"].as_str().is_some_and(|text| text.starts_with("TypeError")), "{answer}");
     }
     assert_eq!(tenant.root.get("/db/a").await.ok()["total"], 0);
 }

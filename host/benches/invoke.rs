@@ -3,7 +3,7 @@
 //!
 //! `cargo bench --bench invoke` prints them. The last lines hold the figures against what is promised.
 
-#![expect(clippy::unwrap_used, missing_docs, reason = "a benchmark stops at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a benchmark stops at the first surprise")]
 
 mod discard;
 

@@ -19,8 +19,11 @@ pub fn register<'js>(ctx: &Ctx<'js>, globals: &Object<'js>) -> Result<()> {
     runtime::define(globals, c"console", console.into_value())
 }
 
-/// One entry: the arguments with a space between.
+/// One entry: the arguments with a space between. Without arguments there is none, as with StaticBackend.
 fn write(level: Level, Rest(args): Rest<Value<'_>>) {
+    if args.is_empty() {
+        return;
+    }
     let mut entry = String::new();
     for (index, arg) in args.iter().enumerate() {
         if index > 0 {

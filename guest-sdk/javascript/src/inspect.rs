@@ -8,7 +8,7 @@ use crate::{
     text::Text,
 };
 
-/// A value's text ends about here. Several times what an entry of the log may have, so that the host cuts it and says so.
+/// A value's text ends about here: above what the host keeps of an entry, so that the host sees what it cuts, and marks it.
 pub const LIMIT: usize = 32 << 10;
 
 /// Objects within objects, at most. Deeper ones are `{…}`.

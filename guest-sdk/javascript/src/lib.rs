@@ -18,6 +18,7 @@ mod json;
 mod load;
 mod lookup;
 mod memory;
+mod memset;
 mod phase;
 mod random;
 mod rejections;

@@ -284,8 +284,7 @@ async fn increment(
     Path((collection, id)): Path<(String, String)>,
     body: Bytes,
 ) -> Answer {
-    let Increment { field, range } = serde_json::from_slice(&body)
-        .map_err(|error| ApiError::BadRequest(format!("the body must be {{\"field\", \"range\"}}: {error}")))?;
+    let Increment { field, range } = super::extract::object(&body)?;
     app.documents.increment(&who, &collection, &id, &field, range, Cause::outside()).await?;
     Ok(json_value(StatusCode::OK, &true))
 }

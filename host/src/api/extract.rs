@@ -135,10 +135,19 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         let body = Bytes::from_request(request, state).await?;
-        let error = |error: serde_json::Error| {
-            ApiError::BadRequest(format!("the body is not the JSON that is expected here: {}", shorten(&error)))
-        };
-        serde_json::from_slice(&body).map(Self).map_err(error)
+        object(&body).map(Self)
+    }
+}
+
+/// Reads the JSON object that a route takes. An array is refused, although serde would take its items for the fields.
+pub fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    let refused = |why: &dyn std::fmt::Display| {
+        ApiError::BadRequest(format!("the body is not the JSON that is expected here: {why}"))
+    };
+    match body.trim_ascii_start().first() {
+        Some(b'{') => serde_json::from_slice(body).map_err(|error| refused(&shorten(&error))),
+        Some(_) => Err(refused(&"it must be an object")),
+        None => Err(refused(&"it is empty")),
     }
 }
 

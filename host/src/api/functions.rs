@@ -153,9 +153,7 @@ async fn update(Root(who): Root, State(app): State<App>, body: Bytes) -> Answer 
 }
 
 fn upload(body: &[u8]) -> Result<Upload, ApiError> {
-    serde_json::from_slice(body).map_err(|error| {
-        ApiError::BadRequest(format!("the upload must be JSON with `name`, `trigger` and `code`: {error}"))
-    })
+    super::extract::object(body)
 }
 
 async fn list(Root(who): Root, State(app): State<App>) -> Answer {
@@ -200,12 +198,7 @@ struct Rollback {
 }
 
 async fn rollback(Root(who): Root, State(app): State<App>, Path(name): Path<String>, body: Bytes) -> Answer {
-    let Rollback { version } = if body.is_empty() {
-        Rollback::default()
-    } else {
-        serde_json::from_slice(&body)
-            .map_err(|error| ApiError::BadRequest(format!("the body must be {{\"version\": number}}: {error}")))?
-    };
+    let Rollback { version } = if body.is_empty() { Rollback::default() } else { super::extract::object(&body)? };
     let function = app.registry.rollback(&who.tenant, &name, version).await?;
     tracing::info!(function = name, version = function.version.number, "function rolled back");
     Ok(json_value(StatusCode::OK, &DeployedView::from(Deployed { function, log: Vec::new() })))

@@ -98,8 +98,7 @@ async fn receive(
     let body = to_bytes(body, limit)
         .await
         .map_err(|_| ApiError::TooLarge(format!("a message has at most {limit} bytes; send less")))?;
-    let message: Message = serde_json::from_slice(&body)
-        .map_err(|error| ApiError::BadRequest(format!("this is not a message: {error}")))?;
+    let message: Message = super::extract::object(&body)?;
     if let Some(connection) = app.hub.find(&tenant.id, &message.sid) {
         conversation(&app, &connection).receive_post(message, bearer(&headers)).await;
     }

@@ -5,19 +5,20 @@ use wasmtime::Result;
 
 use super::{Invocation, world::thimble::functions::event::Host};
 
+// Not counted as host calls: the engine asks for some of them by itself. They cost fuel.
 impl Host for Invocation {
     fn run_id(&mut self) -> Result<String> {
-        self.charge(0)?;
+        self.charge_fuel(0)?;
         Ok(self.call.run.clone())
     }
 
     fn kind(&mut self) -> Result<String> {
-        self.charge(0)?;
+        self.charge_fuel(0)?;
         Ok(self.call.kind.into())
     }
 
     fn user(&mut self) -> Result<String> {
-        self.charge(0)?;
+        self.charge_fuel(0)?;
         let who = &self.call.identity;
         if who.is_anonymous() {
             return Ok("null".into());
@@ -28,12 +29,12 @@ impl Host for Invocation {
 
     fn headers(&mut self) -> Result<String> {
         let headers = serde_json::to_string(&self.call.headers).unwrap_or_default();
-        self.charge(headers.len())?;
+        self.charge_fuel(headers.len())?;
         Ok(headers)
     }
 
     fn trace_id(&mut self) -> Result<String> {
-        self.charge(0)?;
+        self.charge_fuel(0)?;
         Ok(self.call.cause.trace_id.clone())
     }
 }

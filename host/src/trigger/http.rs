@@ -18,7 +18,7 @@ const MAX_HEADERS: usize = 64;
 const HIDDEN_REQUEST_HEADERS: [HeaderName; 3] = [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION];
 
 /// What belongs to the connection or to the platform; a function cannot set it.
-const FORBIDDEN_ANSWER_HEADERS: [HeaderName; 11] = [
+const FORBIDDEN_ANSWER_HEADERS: [HeaderName; 12] = [
     header::CONNECTION,
     header::CONTENT_LENGTH,
     header::PROXY_AUTHENTICATE,
@@ -29,6 +29,7 @@ const FORBIDDEN_ANSWER_HEADERS: [HeaderName; 11] = [
     header::TRANSFER_ENCODING,
     header::UPGRADE,
     HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
     RUN_ID,
 ];
 

@@ -12,12 +12,15 @@ use wasmtime::{
 
 fn template() -> &'static [u8] {
     static TEMPLATE: OnceLock<Vec<u8>> = OnceLock::new();
-    TEMPLATE.get_or_init(|| std::fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/../engine.wasm")).unwrap())
+    TEMPLATE.get_or_init(|| {
+        std::fs::read(std::env::var("ENGINE").unwrap_or(concat!(env!("CARGO_MANIFEST_DIR"), "/../engine.wasm").into()))
+            .unwrap()
+    })
 }
 
 /// As in the server: the sandbox may have this much memory and this much native stack.
 const MEMORY: usize = 64 << 20;
-const WASM_STACK: usize = 32 << 20;
+const WASM_STACK: usize = 4 << 20;
 
 /// What a function did to the world.
 #[derive(Clone, Debug, Default)]
@@ -280,7 +283,7 @@ enum Answer {
     Bare(String),
 }
 
-fn link(linker: &mut Linker<World>) {
+pub fn link(linker: &mut Linker<World>) {
     let mut function =
         |interface: &str, name: &'static str, strings: usize, answer: fn(&World, &[String]) -> Answer| {
             let params = vec![ValType::I32; 2 * strings + 1];
@@ -360,4 +363,9 @@ fn lower(caller: &mut Caller<'_, World>, at: u32, answer: Answer) {
     };
     let bytes: Vec<u8> = words.into_iter().flat_map(u32::to_le_bytes).collect();
     memory(caller).write(caller.as_context_mut(), at as usize, &bytes).unwrap();
+}
+
+pub fn base() -> Vec<u8> {
+    let sandbox = Sandbox::new(World::new());
+    sandbox.memory.data(&sandbox.store).to_vec()
 }
