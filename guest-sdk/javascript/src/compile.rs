@@ -8,7 +8,7 @@ use std::ffi::{CStr, CString, c_char, c_void};
 use crate::{
     errors, json,
     quickjs::{Ctx, Value, qjs},
-    runtime,
+    runtime, text,
 };
 
 /// First byte of the bytecode: what the rest is.
@@ -17,51 +17,52 @@ pub const SCRIPT: u8 = b's';
 pub const MODULE: u8 = b'm';
 
 /// Compiles a function's source; the error has its position in `name`.
-pub fn compile(name: Vec<u8>, source: Vec<u8>) -> Result<Vec<u8>, String> {
+pub fn compile(name: Vec<u8>, mut source: Vec<u8>) -> Result<Vec<u8>, String> {
     let name = CString::new(name).map_err(|_| "the name of the function holds a zero byte".to_string())?;
-    let length = source.len();
-    let mut source = source;
     source.push(0); // QuickJS wants a zero behind the end
-    let parse = |ctx: &Ctx<'_>, kind: u32| {
-        let flags = (kind | qjs::JS_EVAL_FLAG_COMPILE_ONLY) as i32;
-        // SAFETY: the source holds `length` bytes and a zero; compiling runs nothing.
-        let compiled = unsafe {
-            let compiled = qjs::JS_Eval(ctx.as_raw().as_ptr(), source.as_ptr().cast(), length as _, name.as_ptr(), flags);
-            json::from_raw(ctx, compiled)
-        };
-        compiled.map_err(|error| errors::text(ctx, error)).and_then(|compiled| write(ctx, &compiled))
-    };
     runtime::with(|ctx| {
-        let (kind, bytecode) = match parse(&ctx, qjs::JS_EVAL_TYPE_GLOBAL) {
-            Ok(bytecode) => (SCRIPT, bytecode),
-            Err(as_script) => match parse(&ctx, qjs::JS_EVAL_TYPE_MODULE) {
-                Ok(bytecode) => (MODULE, bytecode),
+        parse(&ctx, &name, &source, SCRIPT).or_else(|as_script| {
+            parse(&ctx, &name, &source, MODULE).map_err(|as_module| {
                 // It was meant to be what it was longer valid as.
-                Err(as_module) if position(&as_module, &name) >= position(&as_script, &name) => return Err(as_module),
-                Err(_) => return Err(as_script),
-            },
-        };
-        let mut blob = vec![kind];
-        blob.extend(bytecode);
-        Ok(blob)
+                if position(&as_module, &name) >= position(&as_script, &name) { as_module } else { as_script }
+            })
+        })
     })
 }
 
-/// Keeps lines and columns for stack traces, and leaves the source out: `toString` of a function shows no body, which saves
-/// most of what a small function adds to the engine's memory.
-fn write(ctx: &Ctx<'_>, compiled: &Value<'_>) -> Result<Vec<u8>, String> {
-    let flags = (qjs::JS_WRITE_OBJ_BYTECODE | qjs::JS_WRITE_OBJ_STRIP_SOURCE) as i32;
+/// Parses as one kind, and writes the kind and the bytecode.
+fn parse(ctx: &Ctx<'_>, name: &CStr, source: &[u8], kind: u8) -> Result<Vec<u8>, String> {
+    let mode = if kind == MODULE { qjs::JS_EVAL_TYPE_MODULE } else { qjs::JS_EVAL_TYPE_GLOBAL };
+    let flags = (mode | qjs::JS_EVAL_FLAG_COMPILE_ONLY) as i32;
+    let length = source.len() - 1;
+    // SAFETY: the source holds `length` bytes and a zero; compiling runs nothing.
+    let compiled = unsafe {
+        let compiled = qjs::JS_Eval(ctx.as_raw().as_ptr(), source.as_ptr().cast(), length as _, name.as_ptr(), flags);
+        json::from_raw(ctx, compiled)
+    };
+    compiled.and_then(|compiled| write(ctx, &compiled, kind)).map_err(|error| errors::text(ctx, error))
+}
+
+/// Keeps lines and columns for stack traces, and the source for `toString` of functions: 8 % more for the tutorial's function,
+/// and without it every function would look like a native one.
+fn write(ctx: &Ctx<'_>, compiled: &Value<'_>, kind: u8) -> crate::quickjs::Result<Vec<u8>> {
+    let flags = qjs::JS_WRITE_OBJ_BYTECODE as i32;
     let context = ctx.as_raw().as_ptr();
     let mut length = 0;
     // SAFETY: on success QuickJS returns `length` bytes, which are freed after the copy.
     unsafe {
-        let bytes = qjs::JS_WriteObject(context, &mut length, compiled.as_raw(), flags);
-        if bytes.is_null() {
-            return Err(errors::describe(&ctx.catch()));
+        let bytecode = qjs::JS_WriteObject(context, &mut length, compiled.as_raw(), flags);
+        if bytecode.is_null() {
+            return Err(crate::quickjs::Error::Exception);
         }
-        let copy = std::slice::from_raw_parts(bytes, length as usize).to_vec();
-        qjs::js_free(context, bytes.cast::<c_void>());
-        Ok(copy)
+        let mut blob = Vec::new();
+        let reserved = text::reserve(ctx, blob.try_reserve_exact(1 + length as usize));
+        if reserved.is_ok() {
+            blob.push(kind);
+            blob.extend_from_slice(std::slice::from_raw_parts(bytecode, length as usize));
+        }
+        qjs::js_free(context, bytecode.cast::<c_void>());
+        reserved.map(|()| blob)
     }
 }
 

@@ -31,6 +31,7 @@ const QUICKJS_ALIGNMENT: usize = 8;
 static ALLOCATOR: Allocator = Allocator {
     used: AtomicUsize::new(0),
     reserve: AtomicPtr::new(null_mut()),
+    retake_below: AtomicUsize::new(0),
     refused: AtomicBool::new(false),
 };
 
@@ -38,6 +39,8 @@ static ALLOCATOR: Allocator = Allocator {
 struct Allocator {
     used: AtomicUsize,
     reserve: AtomicPtr<u8>,
+    /// Once this little is used, the reserve is taken again: not at once, or the error would find it gone.
+    retake_below: AtomicUsize,
     refused: AtomicBool,
 }
 
@@ -59,7 +62,7 @@ impl Allocator {
             self.refuse();
             return false;
         }
-        if self.reserve.load(Relaxed).is_null() && used < LIMIT - 4 * RESERVE.size() {
+        if used < self.retake_below.load(Relaxed) {
             self.take_reserve();
         }
         true
@@ -75,6 +78,7 @@ impl Allocator {
         if !block.is_null() {
             self.count(0, RESERVE.size());
             self.reserve.store(block, Relaxed);
+            self.retake_below.store(0, Relaxed);
         }
     }
 
@@ -83,6 +87,7 @@ impl Allocator {
         self.refused.store(true, Relaxed);
         let block = self.reserve.swap(null_mut(), Relaxed);
         if !block.is_null() {
+            self.retake_below.store(self.used.load(Relaxed).saturating_sub(4 * RESERVE.size()), Relaxed);
             self.count(RESERVE.size(), 0);
             // SAFETY: `take_reserve` allocated it with this layout, and nobody else has the pointer.
             unsafe { System.dealloc(block, RESERVE) };

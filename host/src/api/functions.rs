@@ -144,6 +144,9 @@ async fn update(Root(who): Root, State(app): State<App>, body: Bytes) -> Answer 
     let Upload { id, name, trigger, code } = upload(&body)?;
     let name = match app.store.function_by_id(&who.tenant, &id).await? {
         Some(function) => function.name,
+        None if name.is_empty() && id.is_empty() => {
+            return Err(ApiError::BadRequest("the upload names no function: give its `id` or its `name`".into()));
+        }
         None if name.is_empty() => return Err(RegistryError::Unknown(id).into()),
         None => name,
     };

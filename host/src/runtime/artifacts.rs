@@ -135,6 +135,7 @@ fn key(path: &Path) -> Result<[u8; 32]> {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 mod tests {
     use super::*;
 

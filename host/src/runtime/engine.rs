@@ -14,7 +14,7 @@ use wasmtime::{
 
 /// Native stack of a guest: with the engine's own (shadow) stack it decides how deep JavaScript recurses; see
 /// `tests/javascript.rs` for the depth that is promised.
-const WASM_STACK: usize = 3 << 20;
+const WASM_STACK: usize = 4 << 20;
 
 /// Room for host functions beyond the guest's own stack.
 const HOST_STACK: usize = 1 << 20;

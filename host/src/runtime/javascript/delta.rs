@@ -90,6 +90,7 @@ pub fn module(base: &[u8], after: &[u8], dead: std::ops::Range<usize>) -> Vec<u8
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 mod tests {
     use proptest::prelude::*;
     use wasmtime::{Engine, Extern, Instance, Memory, MemoryType, Module, Store};

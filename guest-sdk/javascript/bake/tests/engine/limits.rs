@@ -46,10 +46,21 @@ fn uncaught_it_says_so_in_fixed_words() {
 #[test]
 fn it_also_says_so_in_a_small_sandbox() {
     let function = upload(&format!("function handle() {{ {SMALL} }}")).unwrap();
-    for mebibytes in [4, 8, 16, 33] {
-        let run = function.call_in(World { memory: mebibytes << 20, ..World::new() }, &[]);
+    let source = format!(
+        "function fill() {{ {SMALL} }} function handle() {{ const r = []; for (let i = 0; i < 3; i++) try {{ fill() }} catch (e) {{ r.push(String(e)) }} return r }}"
+    );
+    let catching = upload(&source).unwrap();
+    for mebibytes in [5, 8, 16, 33, 60] {
+        let world = World { memory: mebibytes << 20, ..World::new() };
 
-        assert!(run.error().starts_with("InternalError: out of memory"), "{mebibytes}: {}", run.error());
+        let run = function.call_in(world.clone(), &[]);
+        assert!(
+            run.error().starts_with("InternalError: out of memory\n    at handle (fn.js:1:"),
+            "{mebibytes}: {}",
+            run.error()
+        );
+        let run = catching.call_in(world, &[]);
+        assert_eq!(run.json(), format!("[{0},{0},{0}]", "\"InternalError: out of memory\""), "{mebibytes}");
     }
 }
 

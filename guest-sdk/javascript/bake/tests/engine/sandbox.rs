@@ -364,8 +364,3 @@ fn lower(caller: &mut Caller<'_, World>, at: u32, answer: Answer) {
     let bytes: Vec<u8> = words.into_iter().flat_map(u32::to_le_bytes).collect();
     memory(caller).write(caller.as_context_mut(), at as usize, &bytes).unwrap();
 }
-
-pub fn base() -> Vec<u8> {
-    let sandbox = Sandbox::new(World::new());
-    sandbox.memory.data(&sandbox.store).to_vec()
-}
