@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use crate::{functions::interface, harness::repository};
 
 /// What the engine is built from, as `guest-sdk/javascript/bake/src/sources.rs` says.
-const FILES: [&str; 3] = ["Cargo.toml", "Cargo.lock", "build.sh"];
+const FILES: [&str; 4] = ["Cargo.toml", "Cargo.lock", "build.rs", "build.sh"];
 const FOLDERS: [&str; 3] = ["src", "bake/src", "../../wit"];
 
 #[test]
