@@ -631,8 +631,10 @@ async fn microtasks_without_end_are_stopped() {
 
     for code in sources {
         let (answer, run) = tenant.run_and_look(code).await;
-        assert_eq!(answer.status, 504, "{code}: {}", answer.text());
-        assert!(matches!(run["outcome"].as_str(), Some("fuel" | "timeout")), "{code}: {run}");
+        // A chain of promises that wait for each other may also fill the memory first.
+        let expected = if run["outcome"] == "memory" && code.contains("then(again)") { 500 } else { 504 };
+        assert_eq!(answer.status, expected, "{code}: {}", answer.text());
+        assert!(matches!(run["outcome"].as_str(), Some("fuel" | "timeout" | "memory")), "{code}: {run}");
     }
     assert_eq!(tenant.value(GOOD).await, "good");
 }
