@@ -16,6 +16,7 @@ mod javascript;
 mod limits;
 mod log;
 mod mail;
+mod quotas;
 mod realtime;
 mod realtime_sse;
 mod realtime_websocket;

@@ -9,8 +9,10 @@ use thimble::{
     function::{Function, Version},
     identity::Identity,
     mail::{Mail, QueuedMail},
+    quota::OwnQuota,
     run::Run,
     store::{NewTenant, NewVersion, Store, StoreError, Updated},
+    usage::KeptUsage,
     user::{Tenant, User},
 };
 
@@ -87,6 +89,8 @@ unused! {
     async fn record_run(a: &Run) -> ();
     async fn runs(a: &str, b: &str, c: u32) -> Vec<Run>;
     async fn prune_runs(a: DateTime<Utc>, b: u32) -> u64;
+    async fn usage() -> Vec<KeptUsage>;
+    async fn set_quota(a: &str, b: &OwnQuota) -> bool;
     async fn queue_mail(a: &Mail) -> ();
     async fn due_mails(a: DateTime<Utc>, b: u32) -> Vec<QueuedMail>;
     async fn mail_sent(a: &str, b: DateTime<Utc>) -> ();

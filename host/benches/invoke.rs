@@ -20,6 +20,7 @@ use thimble::{
     config::{Config, Overrides},
     documents::Documents,
     event::Cause,
+    event_queue,
     host_functions::{Call, Invocation, Services},
     hub::Hub,
     identity::Identity,
@@ -30,6 +31,7 @@ use thimble::{
 use wasmtime::Store;
 
 const CHAT: &str = include_str!("../../functions-examples/chat/fn.js");
+const TENANT: &str = "bench";
 const NOTHING: &str = "function handle(body) {}";
 const MESSAGE: &str = r#"{"sid":"abc","type":"chan_out","data":"{\"from\":\"a@example.org\",\"body\":\"hello world\"}","channel":"lobby","token":""}"#;
 
@@ -45,7 +47,7 @@ impl Bench {
         let clock = Arc::new(Clock::default());
         let store: Arc<dyn thimble::store::Store> = Arc::new(discard::Discard);
         // Nobody listens: the receiver stays open so that events are taken, and is emptied by a task.
-        let (events, mut taken) = tokio::sync::mpsc::channel(1_024);
+        let (events, mut taken) = event_queue::queue(config.runtime.queue, config.runtime.queue_bytes);
         tokio::spawn(async move { while taken.recv().await.is_some() {} });
         let channels = Channels::new(Hub::new(&config.realtime), events);
         let services = Services {
@@ -59,26 +61,26 @@ impl Bench {
     }
 
     async fn upload(&self, name: &str, source: &str) -> Prepared {
-        let uploaded = self.runtime.upload(name, source).await.unwrap();
-        self.runtime.prepared(name, source, &uploaded.hash).await.unwrap()
+        let uploaded = self.runtime.upload(&TENANT.into(), name, source).await.unwrap();
+        self.runtime.prepared(&TENANT.into(), name, source, &uploaded.hash).await.unwrap()
     }
 
     fn invocation(&self) -> Invocation {
         let identity = Identity {
-            tenant: "bench".into(),
+            tenant: TENANT.into(),
             account: "account".into(),
             user: "user".into(),
             email: "a@example.org".into(),
             role: 0,
         };
-        let cause = Cause { trace_id: "trace".into(), depth: 0 };
         let call = Call {
             run: "run".into(),
             function: "function".into(),
+            name: "function".into(),
             identity,
             kind: "message",
             headers: Default::default(),
-            cause,
+            cause: Cause::outside(),
         };
         Invocation::new(self.services.clone(), call, self.runtime.limits().clone())
     }
@@ -147,10 +149,10 @@ fn main() {
         );
     });
     group.bench_function("load from disk after a restart", |b| {
-        let hash = threads.block_on(bench.runtime.upload("chat", CHAT)).unwrap().hash;
+        let hash = threads.block_on(bench.runtime.upload(&TENANT.into(), "chat", CHAT)).unwrap().hash;
         b.iter_batched(
             || threads.block_on(Bench::start(data.path())),
-            |restarted| threads.block_on(restarted.runtime.prepared("chat", CHAT, &hash)).unwrap(),
+            |restarted| threads.block_on(restarted.runtime.prepared(&TENANT.into(), "chat", CHAT, &hash)).unwrap(),
             BatchSize::PerIteration,
         );
     });
@@ -177,7 +179,7 @@ async fn promises(bench: &Bench, [chat, other]: [&Prepared; 2], data: &Path) {
     }
     let [fresh, alternating, warm, upload] = [fresh, alternating, warm, uploads].map(median);
     let ratio = |one: Duration, two: Duration| one.as_secs_f64() / two.as_secs_f64();
-    let hash = bench.runtime.upload("chat", CHAT).await.unwrap().hash;
+    let hash = bench.runtime.upload(&TENANT.into(), "chat", CHAT).await.unwrap().hash;
     let native = std::fs::read_dir(data.join("store/native")).unwrap();
     let native = native
         .map(Result::unwrap)

@@ -3,7 +3,6 @@
 use std::{ops::Deref, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -12,14 +11,17 @@ use crate::{
     clock::Clock,
     config::Config,
     credentials::MasterKey,
-    dispatcher::Dispatcher,
+    dispatcher::{self, Dispatcher},
     documents::Documents,
+    event_queue,
     host_functions::Services,
     hub::Hub,
     mailer::Mailer,
+    metrics::Metrics,
     registry::Registry,
     runtime::Runtime,
     store::{self, Store},
+    usage::Usage,
 };
 
 /// Everything that handlers use. Cheap to clone.
@@ -50,6 +52,10 @@ pub struct Parts {
     pub registry: Registry,
     /// Decides what runs when.
     pub dispatcher: Dispatcher,
+    /// What has been used.
+    pub usage: Usage,
+    /// What is shown of the server.
+    pub metrics: Metrics,
     /// Cancelled when the server is to end.
     pub shutdown: CancellationToken,
     /// Cancelled when nothing makes events any more.
@@ -63,9 +69,6 @@ pub struct Started {
     /// To be shown once.
     pub first_keys: Option<FirstKeys>,
 }
-
-/// So many events may wait to be turned into runs before those who make them wait.
-const EVENTS: usize = 1_024;
 
 /// How often old runs are forgotten.
 const PRUNE: Duration = Duration::from_secs(600);
@@ -94,7 +97,7 @@ impl App {
         )
         .await?;
 
-        let (events, incoming) = mpsc::channel(EVENTS);
+        let (events, incoming) = event_queue::queue(config.runtime.queue, config.runtime.queue_bytes);
         let hub = Hub::new(&config.realtime);
         let channels = Channels::new(hub.clone(), events);
         let documents = Documents::new(store.clone(), channels.clone());
@@ -108,8 +111,19 @@ impl App {
             mailer: mailer.clone(),
             clock: clock.clone(),
         };
-        let dispatcher =
-            Dispatcher::new(&config.runtime, registry.clone(), runtime.clone(), services, store.clone(), clock.clone());
+        let (function, tenant) = (config.function.clone(), config.tenant.clone());
+        let usage = Usage::load(&*store, clock.clone(), function, tenant).await?;
+        let metrics = Metrics::default();
+        let parts = dispatcher::Parts {
+            registry: registry.clone(),
+            runtime: runtime.clone(),
+            services,
+            store: store.clone(),
+            usage: usage.clone(),
+            metrics: metrics.clone(),
+            clock: clock.clone(),
+        };
+        let dispatcher = Dispatcher::new(&config.runtime, parts);
         // Last of what can fail: the keys are shown once, by whoever gets them from here.
         let first_keys = accounts.bootstrap().await?;
         let shutdown = CancellationToken::new();
@@ -127,6 +141,8 @@ impl App {
             runtime,
             registry,
             dispatcher,
+            usage,
+            metrics,
             shutdown,
             stop_events: stopping,
         }));

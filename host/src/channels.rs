@@ -4,18 +4,19 @@
 
 use std::time::Duration;
 
-use tokio::{sync::mpsc::Permit, time::timeout};
+use tokio::time::timeout;
 
 use crate::{
     document::{ChangeKind, DocumentChange},
-    event::{Cause, Event, EventKind, EventSender},
+    event::{Cause, Event, EventKind},
+    event_queue::{EventSender, Room},
     hub::Hub,
     identity::Identity,
     message::{MAX_NAME, Message, channel_name_error, is_document_type, is_platform_channel, is_platform_type},
     permissions::Permissions,
 };
 
-/// How long to wait for the dispatcher when it has as many events as it may hold.
+/// How long to wait when as many events of the tenant wait as may.
 const WAIT_FOR_ROOM: Duration = Duration::from_secs(1);
 
 /// The channels of all tenants, for whoever says something in them. Clones share them.
@@ -61,15 +62,18 @@ impl Channels {
             message.kind = "chan_out".into();
         }
 
-        let room = self.room().await?;
-        self.hub.broadcast(&who.tenant, &message.channel, &message);
-        room.send(Event { identity: who.clone(), kind: EventKind::Message(message), cause });
+        let event = Event { identity: who.clone(), kind: EventKind::Message(message), cause };
+        let room = self.room(&event).await?;
+        if let EventKind::Message(message) = &event.kind {
+            self.hub.broadcast(&who.tenant, &message.channel, message);
+        }
+        room.send(event);
         Ok(())
     }
 
     /// Tells those members of `db-<collection>` who may read the document, and the functions that wait for it.
     ///
-    /// The change has happened and cannot be refused any more: when the dispatcher has no room, the caller waits for it.
+    /// The change has happened and cannot be refused any more: when the tenant has no room for more events, the caller waits for it.
     pub async fn document_changed(&self, who: &Identity, change: &DocumentChange, cause: Cause) {
         let document = &change.document;
         let data = match change.kind {
@@ -88,19 +92,20 @@ impl Channels {
             permissions.may_read(member, &document.account, &document.owner)
         });
         let event = Event { identity: who.clone(), kind: EventKind::Message(message), cause };
-        if self.events.send(event).await.is_err() {
-            tracing::warn!(
+        let Ok(room) = self.events.room(&who.tenant, event.bytes()).await else {
+            return tracing::warn!(
                 tenant = %who.tenant,
                 collection = %change.collection,
                 document = %document.id,
                 "a document changed after the dispatcher stopped: no function runs for it"
             );
-        }
+        };
+        room.send(event);
     }
 
-    /// Room for one event. Taken before anything is delivered, so that nothing is delivered that will not be processed.
-    pub async fn room(&self) -> Result<Permit<'_, Event>, ChannelError> {
-        match timeout(WAIT_FOR_ROOM, self.events.reserve()).await {
+    /// Room for an event. Taken before anything is delivered, so that nothing is delivered that will not be processed.
+    pub async fn room(&self, event: &Event) -> Result<Room<'_>, ChannelError> {
+        match timeout(WAIT_FOR_ROOM, self.events.room(&event.identity.tenant, event.bytes())).await {
             Ok(Ok(room)) => Ok(room),
             Ok(Err(_)) | Err(_) => Err(ChannelError::Unavailable),
         }
@@ -148,21 +153,20 @@ fn check_rights(who: &Identity, message: &Message, cause: &Cause) -> Result<(), 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 mod tests {
-    use chrono::DateTime;
-    use serde_json::json;
-    use tokio::sync::mpsc;
-
     use super::*;
     use crate::{
         document::Document,
+        event_queue::{self, EventReceiver},
         hub::{
             Connected,
             tests::{config, unread, user},
         },
     };
+    use chrono::DateTime;
+    use serde_json::json;
 
-    fn channels() -> (Channels, mpsc::Receiver<Event>) {
-        let (sender, events) = mpsc::channel(8);
+    fn channels() -> (Channels, EventReceiver) {
+        let (sender, events) = event_queue::queue(32, 1 << 20);
         (Channels::new(Hub::new(&config()), sender), events)
     }
 
@@ -207,9 +211,9 @@ mod tests {
         let expected = [("flash", "1"), ("chan_out", "2")]
             .map(|(kind, data)| Message { token: String::new(), ..message("news", kind, data) });
         assert_eq!(unread(&hears), expected);
-        let event = events.recv().await.unwrap();
+        let event = events.recv().await.unwrap().event;
         assert_eq!((&event.identity, &event.cause.trace_id), (&ann, &cause.trace_id));
-        assert_eq!([told(event), told(events.recv().await.unwrap())], expected);
+        assert_eq!([told(event), told(events.recv().await.unwrap().event)], expected);
     }
 
     #[tokio::test]
@@ -232,7 +236,7 @@ mod tests {
     #[tokio::test]
     async fn a_function_never_tells_of_documents_even_for_root() {
         let (channels, _events) = channels();
-        let cause = Cause::outside().next();
+        let cause = Cause::outside().by("function", 1, 1);
 
         let refused = channels.publish(&root(), message("db-tasks", "db_deleted", ""), cause).await;
 
@@ -256,7 +260,8 @@ mod tests {
             let refused = channels.publish(&root(), message(channel, kind, data), Cause::outside()).await.unwrap_err();
             assert!(matches!(&refused, ChannelError::Invalid(text) if text.contains(why)), "{refused}");
         }
-        assert!(events.try_recv().is_err());
+        events.close();
+        assert!(events.recv().await.is_none());
     }
 
     #[tokio::test]
@@ -273,7 +278,7 @@ mod tests {
 
         assert!(matches!(refused, Err(ChannelError::Unavailable)));
         assert!(unread(&hears).is_empty());
-        events.recv().await.unwrap();
+        drop(events.recv().await.unwrap());
         channels.publish(&ann, message("news", "custom", "fits"), Cause::outside()).await.unwrap();
     }
 
@@ -309,7 +314,7 @@ mod tests {
 
                 let heard = members.each_ref().map(|member| unread(member).len());
                 assert_eq!(heard, hearing, "{collection} {name}");
-                let event = events.recv().await.unwrap();
+                let event = events.recv().await.unwrap().event;
                 assert_eq!(event.identity, ann);
                 let event = told(event);
                 assert_eq!((event.kind.as_str(), &event.channel), (name, &channel));

@@ -14,7 +14,10 @@ use anyhow::{Context, anyhow, bail, ensure};
 use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
 
-use crate::runtime::{RuntimeConfig, limits::Limits};
+use crate::{
+    quota::{FunctionQuota, TenantQuota},
+    runtime::{RuntimeConfig, limits::Limits},
+};
 
 /// Every setting with its default and the reason for it.
 const DEFAULTS: &str = include_str!("../config.default.toml");
@@ -34,6 +37,10 @@ pub struct Config {
     pub accounts: AccountsConfig,
     /// What one run or upload may use.
     pub limits: Limits,
+    /// What one function may use.
+    pub function: FunctionQuota,
+    /// What one tenant may use.
+    pub tenant: TenantQuota,
     /// Sizes of the runtime.
     pub runtime: RuntimeConfig,
     /// Bounds of realtime connections.
@@ -227,12 +234,12 @@ impl Config {
     }
 
     /// The numbers that would stop the server from working when they are too small or too large.
-    fn ranges(&self) -> [(&'static str, u64, (u64, u64)); 27] {
+    fn ranges(&self) -> [(&'static str, u64, (u64, u64)); 43] {
         const ANY: (u64, u64) = (1, i64::MAX as u64);
         const BYTES: (u64, u64) = (1, 1 << 30);
         const MILLISECONDS: (u64, u64) = (1, 24 * 3_600 * 1_000);
         const COUNT: (u64, u64) = (1, 1_000_000);
-        let Self { server, accounts, limits, runtime, realtime, mail, runs, .. } = self;
+        let Self { server, accounts, limits, function, tenant, runtime, realtime, mail, runs, .. } = self;
         [
             ("server.connections", server.connections as u64, COUNT),
             // Argon2 takes the whole password: a bound keeps one request from being expensive.
@@ -248,14 +255,31 @@ impl Config {
             ("limits.log_line_bytes", limits.log_line_bytes as u64, BYTES),
             ("limits.error_bytes", limits.error_bytes as u64, BYTES),
             ("limits.result_bytes", limits.result_bytes as u64, BYTES),
-            ("limits.host_calls", limits.host_calls, ANY),
+            ("limits.reads", limits.reads, ANY),
+            ("limits.writes", limits.writes, ANY),
+            ("limits.bytes_written", limits.bytes_written, ANY),
+            ("limits.messages", limits.messages, ANY),
+            ("limits.mails", limits.mails, ANY),
+            ("limits.fetches", limits.fetches, ANY),
+            // Each step is kept in memory with the next.
+            ("limits.chain_depth", u64::from(limits.chain_depth), (1, 1_000)),
+            ("limits.chain_runs", limits.chain_runs, ANY),
+            ("limits.chain_fuel", limits.chain_fuel, ANY),
             ("limits.source_bytes", limits.source_bytes as u64, BYTES),
             ("limits.upload_bytes", limits.upload_bytes as u64, BYTES),
             ("limits.delta_bytes", limits.delta_bytes as u64, BYTES),
             ("limits.load_wall_ms", limits.load_wall_ms, MILLISECONDS),
+            ("function.concurrency", u64::from(function.concurrency), COUNT),
+            ("function.rate", function.rate, ANY),
+            ("function.fuel_per_day", function.fuel_per_day, ANY),
+            ("tenant.concurrency", u64::from(tenant.concurrency), COUNT),
+            ("tenant.rate", tenant.rate, ANY),
+            ("tenant.fuel_per_day", tenant.fuel_per_day, ANY),
             // 4 GiB of address space each: more slots than this do not fit into 47 bits.
             ("runtime.slots", u64::from(runtime.slots), (1, 10_000)),
             ("runtime.queue", runtime.queue as u64, COUNT),
+            ("runtime.queue_bytes", runtime.queue_bytes as u64, (1 << 20, 64 << 30)),
+            ("runtime.wait_ms", runtime.wait_ms, MILLISECONDS),
             ("realtime.queue", realtime.queue as u64, COUNT),
             ("realtime.message_bytes", realtime.message_bytes as u64, BYTES),
             ("realtime.channels", realtime.channels as u64, COUNT),

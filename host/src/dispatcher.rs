@@ -9,32 +9,45 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use chrono::{DateTime, Utc};
-use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::slots::{Count, Held, Slot, Slots, Wanted};
 use crate::{
     arguments,
     clock::Clock,
-    event::{Event, EventKind, MAX_CHAIN_DEPTH},
+    event::{Event, EventKind, Spent},
+    event_queue::{EventReceiver, Queued},
     function::Function,
     host_functions::{Call, Invocation, Services},
+    metrics::Metrics,
     registry::{Matched, Registry},
     run::{Outcome, Run},
-    runtime::{Ended, Runtime, RuntimeConfig},
+    runtime::{Ended, Runtime, RuntimeConfig, guests::Owner, limits::Limits},
     store::Store,
+    usage::{Refused, Usage},
 };
 
-/// A caller waits this long for a slot before it is told to come again.
-const WAIT_FOR_SLOT: Duration = Duration::from_secs(5);
+pub mod slots;
 
-/// Too many runs wait already.
+/// A function is not called now.
 #[derive(Debug, thiserror::Error)]
-#[error("the server is busy: too many runs are waiting; try again in a moment")]
-pub struct Busy;
+pub enum NotCalled {
+    /// Too many runs wait already, or this one has waited too long.
+    #[error("the server is busy: too many runs are waiting; try again in a moment")]
+    Busy,
+    /// A quota of the function or of its tenant is used up.
+    #[error("{message}")]
+    Quota {
+        /// Which one, and who raises it.
+        message: String,
+        /// When there is more of it.
+        retry_after: Duration,
+    },
+}
 
 /// A run that has ended and is in the history.
 #[derive(Debug)]
@@ -45,77 +58,83 @@ pub struct Finished {
     pub result: Option<String>,
 }
 
+/// What runs are made with.
+pub struct Parts {
+    /// The functions there are.
+    pub registry: Registry,
+    /// Calls them.
+    pub runtime: Runtime,
+    /// What they may ask for.
+    pub services: Services,
+    /// Where runs are recorded.
+    pub store: Arc<dyn Store>,
+    /// What has been used.
+    pub usage: Usage,
+    /// What is shown of the server.
+    pub metrics: Metrics,
+    /// The time.
+    pub clock: Arc<Clock>,
+}
+
 /// Decides what runs when. Cheap to clone.
 #[derive(Clone)]
 pub struct Dispatcher(Arc<Inner>);
 
 struct Inner {
-    registry: Registry,
-    runtime: Runtime,
-    services: Services,
-    store: Arc<dyn Store>,
-    clock: Arc<Clock>,
-    slots: Semaphore,
-    waiting: AtomicUsize,
+    parts: Parts,
+    slots: Slots,
+    /// Callers that wait for a slot: how many may in all, and for how long.
     queue: usize,
+    wait: Duration,
     /// Calls and the lanes' work that have not ended.
     working: TaskTracker,
     lanes: Mutex<HashMap<LaneKey, VecDeque<Job>>>,
-    queued: AtomicUsize,
-    less_queued: Notify,
+    /// Runs that wait in lanes, behind those that wait for a slot.
+    in_lanes: AtomicUsize,
 }
 
 /// Runs of one function for one channel happen one after the other, in the order of the events.
 type LaneKey = (String, String);
 
+#[derive(Clone)]
 struct Job {
     function: Arc<Function>,
     matched: Matched,
-    event: Event,
+    /// Shared by the functions that it runs; holds its room in the queue until the last of them has run.
+    event: Arc<Queued>,
 }
+
+/// A tenant has at most this part of those who wait.
+const PART: usize = 4;
 
 impl Dispatcher {
     /// A dispatcher of the registry's functions.
-    pub fn new(
-        config: &RuntimeConfig,
-        registry: Registry,
-        runtime: Runtime,
-        services: Services,
-        store: Arc<dyn Store>,
-        clock: Arc<Clock>,
-    ) -> Self {
+    pub fn new(config: &RuntimeConfig, parts: Parts) -> Self {
         Self(Arc::new(Inner {
-            registry,
-            runtime,
-            services,
-            store,
-            clock,
-            slots: Semaphore::new(config.slots as usize),
-            waiting: AtomicUsize::new(0),
+            parts,
+            slots: Slots::new(config.slots),
             queue: config.queue,
+            wait: Duration::from_millis(config.wait_ms),
             working: TaskTracker::new(),
             lanes: Mutex::default(),
-            queued: AtomicUsize::new(0),
-            less_queued: Notify::new(),
+            in_lanes: AtomicUsize::new(0),
         }))
     }
 
     /// Runs one function for one event and waits for its end. The run goes on when the caller stops waiting.
-    pub async fn call(&self, function: Arc<Function>, event: Event) -> Result<Finished, Busy> {
+    pub async fn call(&self, function: Arc<Function>, event: Event) -> Result<Finished, NotCalled> {
         let dispatcher = self.clone();
         let run = tokio::spawn(async move {
             let _working = dispatcher.0.working.token();
-            let _place = dispatcher.0.place()?;
-            let _slot = tokio::time::timeout(WAIT_FOR_SLOT, dispatcher.0.slot()).await.map_err(|_| Busy)?;
-            Ok(dispatcher.0.run(&function, Matched::Type, event).await)
+            dispatcher.0.run_for_caller(&function, &event).await
         });
         // The task only fails to join when the server shuts down.
-        run.await.unwrap_or(Err(Busy))
+        run.await.unwrap_or(Err(NotCalled::Busy))
     }
 
-    /// Takes events until `stop`, and then those that wait already. When too many runs wait, it takes no more, and who makes
-    /// them waits.
-    pub async fn serve(self, mut events: mpsc::Receiver<Event>, stop: CancellationToken) {
+    /// Takes events until `stop`, and then those that wait already. Events hold their room until they have run, so that who
+    /// makes too many waits.
+    pub async fn serve(self, mut events: EventReceiver, stop: CancellationToken) {
         let _working = self.0.working.token();
         loop {
             let event = tokio::select! {
@@ -127,12 +146,35 @@ impl Dispatcher {
                 }
             };
             let Some(event) = event else { return };
-            let EventKind::Message(message) = &event.kind else { continue };
-            for (function, matched) in self.0.registry.listening(&event.identity.tenant, message) {
-                self.0.room().await;
-                self.enqueue(Job { function, matched, event: event.clone() }, &message.channel);
+            let EventKind::Message(message) = &event.event.kind else { continue };
+            let functions = self.0.parts.registry.listening(&event.event.identity.tenant, message);
+            let channel = message.channel.clone();
+            let event = Arc::new(event);
+            for (function, matched) in functions {
+                self.enqueue(Job { function, matched, event: event.clone() }, &channel);
             }
         }
+    }
+
+    /// Runs of all functions: in slots, and waiting for one or behind others of their channel.
+    pub fn count(&self) -> Count {
+        let Count { running, waiting } = self.0.slots.count();
+        Count { running, waiting: waiting + self.0.in_lanes.load(Ordering::Relaxed) }
+    }
+
+    /// How many functions can run at once.
+    pub fn slots(&self) -> u32 {
+        self.0.slots.all()
+    }
+
+    /// Runs of one function, in slots and waiting.
+    pub fn count_of(&self, function: &Function) -> Count {
+        let Count { running, waiting } = self.0.slots.count_of_function(&function.tenant, &function.id);
+        let lanes = self.0.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_function = lanes.iter().filter(|((id, _), _)| *id == function.id);
+        // The first of a lane is in a slot or waits for one.
+        let behind: usize = of_function.map(|(_, lane)| lane.len().saturating_sub(1)).sum();
+        Count { running, waiting: waiting + behind }
     }
 
     /// Waits until every call and every event that was taken has run; for the end, after what makes them has stopped.
@@ -143,12 +185,13 @@ impl Dispatcher {
 
     /// Appends to the lane; the first job of a lane starts the task that empties it.
     fn enqueue(&self, job: Job, channel: &str) {
-        self.0.queued.fetch_add(1, Ordering::SeqCst);
         let key = (job.function.id.clone(), channel.to_owned());
         let mut lanes = self.0.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         let lane = lanes.entry(key.clone()).or_default();
         lane.push_back(job);
-        if lane.len() == 1 {
+        if lane.len() > 1 {
+            self.0.in_lanes.fetch_add(1, Ordering::Relaxed);
+        } else {
             let dispatcher = self.clone();
             self.0.working.spawn(async move { dispatcher.0.empty_lane(key).await });
         }
@@ -156,124 +199,177 @@ impl Dispatcher {
 }
 
 impl Inner {
+    async fn run_for_caller(&self, function: &Function, event: &Event) -> Result<Finished, NotCalled> {
+        let due = Due { function, matched: Matched::Type, event };
+        let of_tenant = self.slots.count_of_tenant(&function.tenant).waiting;
+        if self.slots.count().waiting >= self.queue || of_tenant >= self.queue.div_ceil(PART) {
+            self.parts.metrics.turned_away();
+            return Err(NotCalled::Busy);
+        }
+        if let Err(refused) = self.parts.usage.begin(function) {
+            self.parts.metrics.refused();
+            // Once a minute, however many are refused.
+            if refused.is_first {
+                self.record_refused(&due, &refused).await;
+            }
+            return Err(NotCalled::Quota { message: refused.message, retry_after: refused.retry_after });
+        }
+        let (queued, wanted) = (Instant::now(), self.wanted(function));
+        let Ok(slot) = tokio::time::timeout(self.wait, self.slots.take(&wanted)).await else {
+            self.parts.metrics.turned_away();
+            return Err(self.waited_too_long(function, &wanted));
+        };
+        Ok(self.run(&due, queued.elapsed(), slot).await)
+    }
+
+    fn waited_too_long(&self, function: &Function, wanted: &Wanted) -> NotCalled {
+        let the_function = format!("the function `{}`", function.name);
+        let (who, most, raise) = match self.slots.held(wanted) {
+            Held::Server => return NotCalled::Busy,
+            Held::Function if function.version.limits.concurrency.is_some() => (
+                the_function,
+                wanted.function,
+                "its own limit is raised with `thimble function update … --concurrency`",
+            ),
+            Held::Function => {
+                (the_function, wanted.function, "the operator raises the limit with `function.concurrency`")
+            }
+            Held::Tenant => {
+                ("this app".into(), wanted.tenant, "the operator raises the limit with `tenant.concurrency`")
+            }
+        };
+        let waited = self.wait.as_millis();
+        let message = format!(
+            "not started: {who} may run {most} times at once, and none of these runs ended within {waited} ms; {raise}"
+        );
+        NotCalled::Quota { message, retry_after: Duration::from_secs(1) }
+    }
+
     /// Runs a lane's jobs; each stays at its front while it runs, so that only one task works on a lane.
     async fn empty_lane(&self, key: LaneKey) {
-        while let Some(job) = self.front(&key) {
-            let slot = self.slot().await;
-            // As it is now: it may have been updated, or deleted, while the event waited.
-            if let Some(function) = self.registry.current(&job.function) {
-                self.run(&function, job.matched, job.event).await;
-            }
-            drop(slot);
-            self.queued.fetch_sub(1, Ordering::SeqCst);
-            self.less_queued.notify_waiters();
+        while let Some(Job { function, matched, event }) = self.front(&key) {
+            let queued = Instant::now();
+            self.run_for_event(&function, matched, &event.event, queued).await;
+            drop(event);
             if !self.advance(&key) {
                 return;
             }
         }
     }
 
+    /// An event over the rate is not lost: it waits for the next minute. The function is taken as it is when it runs: it may have
+    /// been updated, or deleted, while the event waited.
+    async fn run_for_event(&self, function: &Function, matched: Matched, event: &Event, queued: Instant) {
+        loop {
+            let Some(function) = self.parts.registry.current(function) else { return };
+            let due = Due { function: &function, matched, event };
+            match self.parts.usage.begin(&function) {
+                Ok(()) => break,
+                Err(refused) if refused.is_rate => tokio::time::sleep(refused.retry_after).await,
+                Err(refused) => return drop(self.record_refused(&due, &refused).await),
+            }
+        }
+        let slot = self.slots.take(&self.wanted(function)).await;
+        if let Some(function) = self.parts.registry.current(function) {
+            self.run(&Due { function: &function, matched, event }, queued.elapsed(), slot).await;
+        }
+    }
+
+    fn wanted(&self, function: &Function) -> Wanted {
+        Wanted {
+            owner: Owner { tenant: function.tenant.as_str().into(), function: function.id.as_str().into() },
+            function: self.parts.usage.of_function(function).concurrency,
+            tenant: self.parts.usage.of_tenant(&function.tenant).concurrency,
+        }
+    }
+
     fn front(&self, key: &LaneKey) -> Option<Job> {
         let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        let job = lanes.get(key)?.front()?;
-        Some(Job { function: job.function.clone(), matched: job.matched, event: job.event.clone() })
+        lanes.get(key)?.front().cloned()
     }
 
     /// Drops the front; whether the lane goes on. An empty lane is removed.
     fn advance(&self, key: &LaneKey) -> bool {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        let goes_on = lanes.get_mut(key).is_some_and(|lane| {
-            lane.pop_front();
-            !lane.is_empty()
-        });
-        if !goes_on {
+        let Some(lane) = lanes.get_mut(key) else { return false };
+        lane.pop_front();
+        if lane.is_empty() {
             lanes.remove(key);
+            return false;
         }
-        goes_on
+        self.in_lanes.fetch_sub(1, Ordering::Relaxed);
+        true
     }
 
-    /// Waits until the queue has room.
-    async fn room(&self) {
-        loop {
-            let changed = self.less_queued.notified();
-            if self.queued.load(Ordering::SeqCst) < self.queue {
-                return;
-            }
-            changed.await;
-        }
+    /// Runs and records. The slot is free again before the run is recorded.
+    async fn run(&self, due: &Due<'_>, queued: Duration, slot: Option<Slot>) -> Finished {
+        let begun = Begun { id: uuid::Uuid::new_v4().to_string(), at: self.parts.clock.now(), queued };
+        let started = Instant::now();
+        let ended = match may_follow(due, self.parts.runtime.limits()) {
+            Ok(()) => self.call(&begun.id, due).await,
+            Err(stopped) => stopped,
+        };
+        drop(slot);
+        due.event.cause.end(ended.fuel);
+        self.parts.usage.end(due.function, ended.fuel);
+        let finished = self.record(due, begun, started.elapsed(), ended).await;
+        self.parts.metrics.ran(&finished.run);
+        finished
     }
 
-    /// A place among those who wait for their answer.
-    fn place(&self) -> Result<Place<'_>, Busy> {
-        let place = Place(&self.waiting);
-        if self.waiting.fetch_add(1, Ordering::SeqCst) >= self.queue { Err(Busy) } else { Ok(place) }
-    }
-
-    /// Never closed, so never an error; without a permit the pool would refuse to instantiate.
-    async fn slot(&self) -> Option<SemaphorePermit<'_>> {
-        self.slots.acquire().await.ok()
-    }
-
-    async fn run(&self, function: &Function, matched: Matched, event: Event) -> Finished {
+    async fn record_refused(&self, due: &Due<'_>, refused: &Refused) -> Finished {
         let id = uuid::Uuid::new_v4().to_string();
-        let started = self.clock.now();
-        let clock = std::time::Instant::now();
-        let trigger = match (&event.kind, matched) {
-            (EventKind::Web(_), _) => crate::function::WEB_TRIGGER.to_owned(),
-            (EventKind::Message(message), Matched::Channel) => message.channel.clone(),
-            (EventKind::Message(message), Matched::Type) => message.kind.clone(),
-        };
-        let trace_id = event.cause.trace_id.clone();
-        let ended = if event.cause.depth > MAX_CHAIN_DEPTH {
-            too_deep()
-        } else {
-            self.call(&id, function, matched, event).await
-        };
+        let begun = Begun { id, at: self.parts.clock.now(), queued: Duration::ZERO };
+        let ended = Ended::not_run(Outcome::Quota, refused.message.clone());
+        self.record(due, begun, Duration::ZERO, ended).await
+    }
+
+    async fn record(&self, due: &Due<'_>, begun: Begun, took: Duration, ended: Ended) -> Finished {
+        let Due { function, event, .. } = due;
         let run = Run {
-            id,
+            id: begun.id,
             tenant: function.tenant.clone(),
             function: function.id.clone(),
             version: function.version.number,
-            trigger,
+            trigger: due.trigger(),
             outcome: ended.outcome,
             error: ended.error,
-            started,
-            completed: self.completed(started, clock.elapsed()),
-            duration_us: i64::try_from(clock.elapsed().as_micros()).unwrap_or(i64::MAX),
+            started: begun.at,
+            completed: begun.at + chrono::Duration::from_std(took).unwrap_or_default(),
+            duration_us: micros(took),
+            guest_us: micros(ended.times.running),
+            host_us: micros(took.saturating_sub(ended.times.running + ended.times.waiting)),
+            queued_us: micros(begun.queued),
             fuel: i64::try_from(ended.fuel).unwrap_or(i64::MAX),
             peak_memory: i64::try_from(ended.peak_memory).unwrap_or(i64::MAX),
-            trace_id,
+            used: ended.used,
+            trace_id: event.cause.trace_id.clone(),
+            depth: event.cause.depth,
+            chain: event.cause.path(&function.name),
             log: ended.log,
         };
-        if let Err(error) = self.store.record_run(&run).await {
+        if let Err(error) = self.parts.store.record_run(&run).await {
             tracing::error!(run = run.id, function = function.name, %error, "a run could not be recorded");
         }
-        tracing::debug!(
-            run = run.id,
-            function = function.name,
-            outcome = run.outcome.as_str(),
-            us = run.duration_us,
-            "ran"
-        );
+        let (id, outcome, us) = (&run.id, run.outcome.as_str(), run.duration_us);
+        tracing::debug!(run = id, function = function.name, outcome, us, "ran");
         Finished { run, result: ended.result }
     }
 
-    fn completed(&self, started: DateTime<Utc>, elapsed: std::time::Duration) -> DateTime<Utc> {
-        started + chrono::Duration::from_std(elapsed).unwrap_or_default()
-    }
-
-    async fn call(&self, run: &str, function: &Function, matched: Matched, event: Event) -> Ended {
-        let version = &function.version;
-        let prepared = match self.runtime.prepared(&function.name, &version.source, &version.hash).await {
+    async fn call(&self, run: &str, due: &Due<'_>) -> Ended {
+        let Due { function, matched, event } = *due;
+        let (version, runtime) = (&function.version, &self.parts.runtime);
+        let prepared = runtime.prepared(&event.identity.tenant, &function.name, &version.source, &version.hash).await;
+        let prepared = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
                 tracing::error!(function = function.name, error = %in_full(&error), "a function cannot be loaded");
-                return not_run(Outcome::Error, format!("the function could not be loaded: {error}"));
+                return Ended::not_run(Outcome::Error, format!("the function could not be loaded: {error}"));
             }
         };
         let args = arguments::of(&event.kind, version.parameters, matched);
-        let (kind, headers) = match event.kind {
-            EventKind::Web(request) => ("web", request.headers),
+        let (kind, headers) = match &event.kind {
+            EventKind::Web(request) => ("web", request.headers.clone()),
             EventKind::Message(message) if crate::message::is_document_type(&message.kind) => {
                 ("document", Default::default())
             }
@@ -281,43 +377,77 @@ impl Inner {
         };
         let call = Call {
             run: run.to_owned(),
-            function: function.id.clone(),
-            identity: event.identity,
+            function: function.id.as_str().into(),
+            name: function.name.clone(),
+            identity: event.identity.clone(),
             kind,
             headers,
-            cause: event.cause,
+            cause: event.cause.clone(),
         };
-        let invocation = Invocation::new(self.services.clone(), call, self.runtime.limits().clone());
-        self.runtime.run(prepared, invocation, args).await
+        let limits = version.limits.of_run(runtime.limits());
+        runtime.run(prepared, Invocation::new(self.parts.services.clone(), call, limits), args).await
     }
 }
 
-/// A place is left whenever its holder goes.
-struct Place<'a>(&'a AtomicUsize);
+/// A run that has its turn.
+struct Due<'a> {
+    function: &'a Function,
+    matched: Matched,
+    event: &'a Event,
+}
 
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+/// When it had it.
+struct Begun {
+    id: String,
+    at: DateTime<Utc>,
+    queued: Duration,
+}
+
+impl Due<'_> {
+    /// As the history shows it.
+    fn trigger(&self) -> String {
+        match (&self.event.kind, self.matched) {
+            (EventKind::Web(_), _) => crate::function::WEB_TRIGGER.to_owned(),
+            (EventKind::Message(message), Matched::Channel) => message.channel.clone(),
+            (EventKind::Message(message), Matched::Type) => message.kind.clone(),
+        }
     }
 }
 
-fn too_deep() -> Ended {
-    not_run(
+/// Whether the chain of causes may go on with this run.
+fn may_follow(due: &Due<'_>, limits: &Limits) -> Result<(), Ended> {
+    let cause = &due.event.cause;
+    let why = if cause.depth > limits.chain_depth {
+        format!("{} runs came before it; the operator raises the limit with `limits.chain_depth`", cause.depth)
+    } else {
+        match cause.begin() {
+            Ok(()) => return Ok(()),
+            Err(Spent::Runs) => format!(
+                "its first run has caused {} others; the operator raises the limit with `limits.chain_runs`",
+                limits.chain_runs
+            ),
+            Err(Spent::Fuel) => format!(
+                "the runs that its first one caused have used {} fuel; the operator raises the limit with \
+                 `limits.chain_fuel`",
+                limits.chain_fuel
+            ),
+        }
+    };
+    let path = cause.path(&due.function.name);
+    Err(Ended::not_run(
         Outcome::Chain,
         format!(
-            "not started: {} runs in one chain of causes came before it, and no more are allowed. A function that triggers \
-             itself is the usual cause",
-            MAX_CHAIN_DEPTH + 1
+            "not started: the chain {path} is at its end: {why}. A function that triggers itself is the usual cause"
         ),
-    )
+    ))
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// An error with its causes, and without a backtrace: host frames say nothing, and gathering them is slow.
 fn in_full(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
-}
-
-fn not_run(outcome: Outcome, error: String) -> Ended {
-    Ended { outcome, result: None, error: Some(error), log: Vec::new(), fuel: 0, peak_memory: 0 }
 }

@@ -2,6 +2,8 @@
 
 use chrono::{DateTime, Utc};
 
+use crate::quota::OwnLimits;
+
 /// The trigger of functions that are called by name over HTTP.
 pub const WEB_TRIGGER: &str = "web";
 
@@ -35,6 +37,8 @@ pub struct Version {
     pub hash: String,
     /// `handle.length`: decides which arguments the function receives (reference, section 4.3).
     pub parameters: u32,
+    /// Limits that its owner made narrower than the operator's.
+    pub limits: OwnLimits,
     /// When it was uploaded.
     pub created: DateTime<Utc>,
 }

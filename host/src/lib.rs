@@ -8,18 +8,22 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod logging;
+pub mod metrics;
 
 pub mod api;
 pub mod trigger;
 
 pub mod event;
+pub mod event_queue;
 pub mod message;
 
 pub mod arguments;
 pub mod dispatcher;
 pub mod function;
+pub mod quota;
 pub mod registry;
 pub mod run;
+pub mod usage;
 
 pub mod runtime;
 

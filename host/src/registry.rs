@@ -11,6 +11,7 @@ use std::{
 use crate::{
     function::{self, Function, WEB_TRIGGER},
     message::{MAX_NAME, Message},
+    quota::OwnLimits,
     runtime::{Runtime, compile::UploadError},
     store::{NewVersion, Store, StoreError},
 };
@@ -118,7 +119,14 @@ impl Registry {
     }
 
     /// Adds a function. It runs from the moment this returns.
-    pub async fn add(&self, tenant: &str, name: &str, trigger: &str, source: &str) -> Result<Deployed> {
+    pub async fn add(
+        &self,
+        tenant: &Arc<str>,
+        name: &str,
+        trigger: &str,
+        source: &str,
+        limits: OwnLimits,
+    ) -> Result<Deployed> {
         if let Some(error) = function::name_error(name) {
             return Err(RegistryError::Name(error));
         }
@@ -126,8 +134,8 @@ impl Registry {
         if self.get(tenant, name).is_some() {
             return Err(StoreError::NameTaken(name.into()).into());
         }
-        let (version, log) = self.upload(name, source).await?;
-        let (this, tenant, name, trigger) = (self.clone(), tenant.to_owned(), name.to_owned(), trigger.to_owned());
+        let (version, log) = self.upload(tenant, name, source, limits).await?;
+        let (this, tenant, name, trigger) = (self.clone(), tenant.clone(), name.to_owned(), trigger.to_owned());
         let function = whole(async move {
             let _changing = this.0.changing.lock().await;
             Ok(this.set(this.0.store.add_function(&tenant, &name, &trigger, version).await?))
@@ -136,13 +144,20 @@ impl Registry {
     }
 
     /// Adds the next version of a function; without `trigger` it keeps its own.
-    pub async fn update(&self, tenant: &str, name: &str, trigger: Option<&str>, source: &str) -> Result<Deployed> {
+    pub async fn update(
+        &self,
+        tenant: &Arc<str>,
+        name: &str,
+        trigger: Option<&str>,
+        source: &str,
+        limits: OwnLimits,
+    ) -> Result<Deployed> {
         let unknown = || RegistryError::Unknown(name.into());
         let current = self.get(tenant, name).ok_or_else(unknown)?;
         let trigger = trigger.filter(|trigger| !trigger.is_empty()).unwrap_or(&current.trigger);
         check_trigger(trigger)?;
-        let (version, log) = self.upload(name, source).await?;
-        let (this, tenant, trigger) = (self.clone(), tenant.to_owned(), trigger.to_owned());
+        let (version, log) = self.upload(tenant, name, source, limits).await?;
+        let (this, tenant, trigger) = (self.clone(), tenant.clone(), trigger.to_owned());
         let function = whole(async move {
             let _changing = this.0.changing.lock().await;
             let function = this.0.store.add_version(&tenant, &current.id, &trigger, version).await?;
@@ -188,10 +203,16 @@ impl Registry {
         Ok(RegistryError::UnknownVersion { name: current.name.clone(), version, have })
     }
 
-    async fn upload(&self, name: &str, source: &str) -> Result<(NewVersion, Vec<String>)> {
-        let uploaded = self.0.runtime.upload(name, source).await?;
-        let version = NewVersion { source: source.to_owned(), hash: uploaded.hash, parameters: uploaded.parameters };
-        Ok((version, uploaded.log))
+    async fn upload(
+        &self,
+        tenant: &Arc<str>,
+        name: &str,
+        source: &str,
+        limits: OwnLimits,
+    ) -> Result<(NewVersion, Vec<String>)> {
+        let uploaded = self.0.runtime.upload(tenant, name, source).await?;
+        let source = source.to_owned();
+        Ok((NewVersion { source, hash: uploaded.hash, parameters: uploaded.parameters, limits }, uploaded.log))
     }
 
     fn set(&self, function: Function) -> Arc<Function> {

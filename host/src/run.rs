@@ -19,9 +19,9 @@ pub enum Outcome {
     Memory,
     /// It called itself too deeply.
     Stack,
-    /// It used up another limit of the run (host calls, result size).
+    /// It used up another limit: of the run (writes, size of the result), of the function or of its tenant (runs a minute).
     Quota,
-    /// It was not started, because the chain of causes behind it is too deep.
+    /// It was not started, because the chain of causes behind it is too deep or has used up its budget.
     Chain,
 }
 
@@ -46,6 +46,22 @@ impl Outcome {
             .into_iter()
             .find(|outcome| outcome.as_str() == text)
     }
+}
+
+/// What a run did with the platform; each is limited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Used {
+    /// Reads of documents.
+    pub reads: u64,
+    /// Writes of documents.
+    pub writes: u64,
+    /// Bytes of the documents it wrote.
+    pub bytes_written: u64,
+    /// Messages it sent to channels.
+    pub messages: u64,
+    /// Mails it sent.
+    pub mails: u64,
 }
 
 /// One run, as it is kept and shown.
@@ -75,8 +91,20 @@ pub struct Run {
     pub fuel: i64,
     /// Bytes of all memories and tables at their largest.
     pub peak_memory: i64,
+    /// Microseconds of them on a thread …
+    pub guest_us: i64,
+    /// … and in host calls; the rest it was ready and others had the threads.
+    pub host_us: i64,
+    /// Microseconds that it waited for a slot before it started.
+    pub queued_us: i64,
+    /// What it did with the platform.
+    pub used: Used,
     /// Shared by all runs of one chain of causes.
     pub trace_id: String,
+    /// Runs that stand before it in the chain.
+    pub depth: u32,
+    /// The functions of the chain in order, itself last: `a → b → a`.
+    pub chain: String,
     /// Log lines in order.
     pub log: Vec<String>,
 }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::identity::Identity;
+use crate::{identity::Identity, quota::OwnQuota};
 
 /// An app: everything belongs to exactly one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub struct Tenant {
     pub email: String,
     /// Key that signs the tenant's session tokens, encrypted with the server's master key.
     pub session_key: Vec<u8>,
+    /// What the operator lets it use besides the quota of all.
+    pub quota: OwnQuota,
     /// When it was created.
     pub created: DateTime<Utc>,
 }

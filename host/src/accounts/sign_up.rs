@@ -76,7 +76,13 @@ impl Accounts {
         let mut root = self.new_user(&id, account, &email, password.clone(), ROOT_ROLE).await?;
         let root_token = root_token::issue(&mut root);
         let session_key = self.0.master.encrypt(&id, &session::new_key())?;
-        let tenant = Tenant { id: id.clone(), email: email.clone(), session_key, created: root.created };
+        let tenant = Tenant {
+            id: id.clone(),
+            email: email.clone(),
+            session_key,
+            quota: Default::default(),
+            created: root.created,
+        };
 
         let _changing = self.0.changes.lock().await;
         if self.0.store.tenants().await?.iter().any(|tenant| tenant.email == email) {

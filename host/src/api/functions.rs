@@ -11,6 +11,7 @@ use axum::{
     routing::{any, get, post},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::{
     documents::json_value,
@@ -20,12 +21,13 @@ use super::{
 use crate::{
     app::App,
     clock::rfc3339,
-    dispatcher::Busy,
+    dispatcher::NotCalled,
     event::{Cause, Event, EventKind},
     function::{Function, Version, WEB_TRIGGER},
     identity::Identity,
+    quota::OwnLimits,
     registry::{Deployed, RegistryError},
-    run::Run,
+    run::{Run, Used},
     runtime::compile::UploadError,
     trigger::http,
 };
@@ -71,6 +73,8 @@ struct Upload {
     name: String,
     trigger: String,
     code: String,
+    /// Limits narrower than the operator's; without them an update keeps those there are.
+    limits: Map<String, Value>,
 }
 
 /// A function as it is shown.
@@ -88,6 +92,46 @@ struct FunctionView {
     history: Option<Vec<RunView>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     versions: Option<Vec<VersionView>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limits: Option<LimitsView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<UsageView>,
+}
+
+/// What the current version may use: the narrower of its own limits and the operator's.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LimitsView {
+    fuel: u64,
+    memory: usize,
+    timeout: u64,
+    concurrency: u32,
+    rate: u64,
+    fuel_per_day: u64,
+    reads: u64,
+    writes: u64,
+    bytes_written: u64,
+    messages: u64,
+    mails: u64,
+    result_bytes: usize,
+    log_bytes: usize,
+    log_lines: usize,
+    chain_depth: u32,
+    chain_runs: u64,
+    chain_fuel: u64,
+    /// What the owner set.
+    own: OwnLimits,
+}
+
+/// What the function uses now, and has used in this minute and on this day (UTC).
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct UsageView {
+    running: usize,
+    waiting: usize,
+    runs_this_minute: u64,
+    refused_this_minute: u64,
+    fuel_today: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -116,7 +160,13 @@ struct RunView {
     duration_ms: f64,
     fuel: i64,
     peak_memory: i64,
+    guest_ms: f64,
+    host_ms: f64,
+    queued_ms: f64,
+    used: Used,
     trace_id: String,
+    depth: u32,
+    chain: String,
 }
 
 /// What a change answers: any JSON satisfies the original clients; ours shows it.
@@ -133,15 +183,16 @@ struct DeployedView {
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
 async fn add(Root(who): Root, State(app): State<App>, body: Bytes) -> Answer {
-    let Upload { name, trigger, code, .. } = upload(&body)?;
-    let deployed = app.registry.add(&who.tenant, &name, &trigger, &code).await?;
+    let Upload { name, trigger, code, limits, .. } = upload(&body)?;
+    let limits = own_limits(&app, OwnLimits::default(), &limits)?;
+    let deployed = app.registry.add(&who.tenant, &name, &trigger, &code, limits).await?;
     tracing::info!(function = name, trigger, "function added");
     Ok(json_value(StatusCode::OK, &DeployedView::from(deployed)))
 }
 
 /// The original names the function by id; a name is accepted as well.
 async fn update(Root(who): Root, State(app): State<App>, body: Bytes) -> Answer {
-    let Upload { id, name, trigger, code } = upload(&body)?;
+    let Upload { id, name, trigger, code, limits } = upload(&body)?;
     let name = match app.store.function_by_id(&who.tenant, &id).await? {
         Some(function) => function.name,
         None if name.is_empty() && id.is_empty() => {
@@ -150,9 +201,17 @@ async fn update(Root(who): Root, State(app): State<App>, body: Bytes) -> Answer 
         None if name.is_empty() => return Err(RegistryError::Unknown(id).into()),
         None => name,
     };
-    let deployed = app.registry.update(&who.tenant, &name, Some(&trigger), &code).await?;
+    let current = app.registry.get(&who.tenant, &name).ok_or_else(|| RegistryError::Unknown(name.clone()))?;
+    let limits = own_limits(&app, current.version.limits, &limits)?;
+    // Limits can be changed without sending the code again.
+    let code = if code.is_empty() && limits != current.version.limits { &current.version.source } else { &code };
+    let deployed = app.registry.update(&who.tenant, &name, Some(&trigger), code, limits).await?;
     tracing::info!(function = name, version = deployed.function.version.number, "function updated");
     Ok(json_value(StatusCode::OK, &DeployedView::from(deployed)))
+}
+
+fn own_limits(app: &App, own: OwnLimits, changes: &Map<String, Value>) -> Result<OwnLimits, ApiError> {
+    own.changed(changes, app.runtime.limits(), app.usage.functions()).map_err(ApiError::BadRequest)
 }
 
 fn upload(body: &[u8]) -> Result<Upload, ApiError> {
@@ -182,14 +241,54 @@ async fn info(
     let view = FunctionView {
         history: Some(runs.into_iter().map(RunView::from).collect()),
         versions: Some(versions.iter().map(VersionView::from).collect()),
+        limits: Some(limits_of(&app, &function)),
+        usage: Some(usage_of(&app, &function)),
         ..FunctionView::from(&function)
     };
     Ok(json_value(StatusCode::OK, &view))
 }
 
+fn limits_of(app: &App, function: &Function) -> LimitsView {
+    let own = function.version.limits;
+    let (limits, quota) = (own.of_run(app.runtime.limits()), app.usage.of_function(function));
+    LimitsView {
+        fuel: limits.fuel,
+        memory: limits.memory,
+        timeout: limits.wall_ms,
+        concurrency: quota.concurrency,
+        rate: quota.rate,
+        fuel_per_day: quota.fuel_per_day,
+        reads: limits.reads,
+        writes: limits.writes,
+        bytes_written: limits.bytes_written,
+        messages: limits.messages,
+        mails: limits.mails,
+        result_bytes: limits.result_bytes,
+        log_bytes: limits.log_bytes,
+        log_lines: limits.log_lines,
+        chain_depth: limits.chain_depth,
+        chain_runs: limits.chain_runs,
+        chain_fuel: limits.chain_fuel,
+        own,
+    }
+}
+
+fn usage_of(app: &App, function: &Function) -> UsageView {
+    let (count, used) = (app.dispatcher.count_of(function), app.usage.used(function));
+    UsageView {
+        running: count.running,
+        waiting: count.waiting,
+        runs_this_minute: used.runs,
+        refused_this_minute: used.refused,
+        fuel_today: used.fuel,
+    }
+}
+
 async fn delete(Root(who): Root, State(app): State<App>, Path(name): Path<String>) -> Answer {
+    let function = app.registry.get(&who.tenant, &name);
     let deleted = app.registry.delete(&who.tenant, &name).await?;
-    if deleted {
+    if let Some(function) = function.filter(|_| deleted) {
+        app.usage.forget(&who.tenant, &function.id);
         tracing::info!(function = name, "function deleted");
     }
     Ok(json_value(StatusCode::OK, &deleted))
@@ -210,7 +309,7 @@ async fn rollback(Root(who): Root, State(app): State<App>, Path(name): Path<Stri
 /// The function's component, self-contained: it runs wherever the world is provided.
 async fn wasm(Root(who): Root, State(app): State<App>, Path(name): Path<String>) -> Answer {
     let function = app.registry.get(&who.tenant, &name).ok_or_else(|| RegistryError::Unknown(name.clone()))?;
-    let component = app.runtime.export(&function.name, &function.version.source).await?;
+    let component = app.runtime.export(&who.tenant, &function.name, &function.version.source).await?;
     let headers = [
         (header::CONTENT_TYPE, "application/wasm".to_owned()),
         (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}.wasm\"")),
@@ -273,6 +372,8 @@ impl From<&Function> for FunctionView {
             last_run: function.last_run.map_or_else(|| NEVER.into(), rfc3339),
             history: None,
             versions: None,
+            limits: None,
+            usage: None,
         }
     }
 }
@@ -307,7 +408,13 @@ impl From<Run> for RunView {
             outcome: run.outcome.as_str(),
             error: run.error,
             trigger: run.trigger,
-            duration_ms: run.duration_us as f64 / 1_000.0,
+            duration_ms: milliseconds(run.duration_us),
+            guest_ms: milliseconds(run.guest_us),
+            host_ms: milliseconds(run.host_us),
+            queued_ms: milliseconds(run.queued_us),
+            used: run.used,
+            depth: run.depth,
+            chain: run.chain,
             fuel: run.fuel,
             peak_memory: run.peak_memory,
             trace_id: run.trace_id,
@@ -349,8 +456,15 @@ impl From<UploadError> for ApiError {
     }
 }
 
-impl From<Busy> for ApiError {
-    fn from(_: Busy) -> Self {
-        Self::Unavailable
+impl From<NotCalled> for ApiError {
+    fn from(error: NotCalled) -> Self {
+        match error {
+            NotCalled::Busy => Self::Unavailable,
+            NotCalled::Quota { message, retry_after } => Self::TooMany { message, retry_after },
+        }
     }
+}
+
+fn milliseconds(microseconds: i64) -> f64 {
+    microseconds as f64 / 1_000.0
 }

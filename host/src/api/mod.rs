@@ -22,6 +22,7 @@ pub mod extract;
 pub mod functions;
 pub mod mail;
 pub mod membership;
+pub mod operator;
 pub mod pages;
 pub mod publish;
 pub mod realtime;
@@ -41,7 +42,8 @@ pub fn router(app: App) -> Router {
         .merge(accounts::routes())
         .merge(documents::root_routes())
         .merge(functions::root_routes(app.config.limits.upload_bytes))
-        .merge(mail::routes());
+        .merge(mail::routes())
+        .merge(operator::routes());
     let system = Router::new().route("/ping", any(ping)).route("/healthz", any(alive)).route("/readyz", any(ready));
     Router::new()
         .merge(users)

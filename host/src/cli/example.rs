@@ -1,5 +1,7 @@
 //! Examples that `thimble serve --dev --example …` deploys, with their pages. They are part of the binary.
 
+use std::sync::Arc;
+
 use anyhow::Context;
 use axum::{
     Router,
@@ -10,7 +12,7 @@ use axum::{
 };
 use serde::Deserialize;
 
-use crate::{accounts::DEV_TENANT, app::App};
+use crate::{accounts::DEV_TENANT, app::App, quota::OwnLimits};
 
 /// An example by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -52,10 +54,11 @@ impl Example {
     /// Adds the function to the development app, or updates it when the example has changed.
     pub async fn deploy(self, app: &App) -> anyhow::Result<()> {
         let Manifest { name, trigger } = toml::from_str(MANIFEST).context("function.toml of the example")?;
-        match app.registry.get(DEV_TENANT, &name) {
+        let tenant: Arc<str> = DEV_TENANT.into();
+        match app.registry.get(&tenant, &name) {
             Some(current) if current.version.source == SOURCE && current.trigger == trigger => return Ok(()),
-            Some(_) => app.registry.update(DEV_TENANT, &name, Some(&trigger), SOURCE).await,
-            None => app.registry.add(DEV_TENANT, &name, &trigger, SOURCE).await,
+            Some(current) => app.registry.update(&tenant, &name, Some(&trigger), SOURCE, current.version.limits).await,
+            None => app.registry.add(&tenant, &name, &trigger, SOURCE, OwnLimits::default()).await,
         }
         .context("the example's function cannot be deployed")?;
         Ok(())

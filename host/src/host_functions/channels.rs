@@ -7,13 +7,9 @@ use crate::message::Message;
 
 impl Host for Invocation {
     async fn publish(&mut self, channel: String, kind: String, data: String) -> Result<std::result::Result<(), Error>> {
-        self.charge(channel.len() + kind.len() + data.len())?;
-        self.used.messages += 1;
-        if self.used.messages > self.limits.messages {
-            return Err(self.quota("messages", self.limits.messages, "messages"));
-        }
-        let message = Message { sid: self.call.function.clone(), kind, data, channel, token: String::new() };
-        let sent = self.services.channels.publish(&self.call.identity, message, self.call.cause.next()).await;
+        self.count_message(channel.len() + kind.len() + data.len())?;
+        let message = Message { sid: self.call.function.to_string(), kind, data, channel, token: String::new() };
+        let sent = self.services.channels.publish(&self.call.identity, message, self.cause.clone()).await;
         Ok(sent.map_err(Error::from))
     }
 

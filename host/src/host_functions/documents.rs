@@ -18,37 +18,37 @@ type Answer<T> = Result<std::result::Result<T, Error>>;
 
 impl Host for Invocation {
     async fn create(&mut self, collection: String, document: String) -> Answer<String> {
-        self.charge(document.len())?;
+        self.count_write(document.len())?;
         Ok(self.create_document(&collection, &document).await)
     }
 
     async fn get(&mut self, collection: String, id: String) -> Answer<String> {
-        self.charge(0)?;
+        self.count_read(0)?;
         let found = self.services.documents.get(&self.call.identity, &collection, &id).await;
         self.answer(found.map(|document| text(&document.content)))
     }
 
     async fn list(&mut self, collection: String, options: String) -> Answer<String> {
-        self.charge(options.len())?;
+        self.count_read(options.len())?;
         let page = self.page(&collection, None, &options).await;
         self.answer(page)
     }
 
     async fn query(&mut self, collection: String, clauses: String, options: String) -> Answer<String> {
-        self.charge(clauses.len() + options.len())?;
+        self.count_read(clauses.len() + options.len())?;
         let page = self.page(&collection, Some(&clauses), &options).await;
         self.answer(page)
     }
 
     async fn update(&mut self, collection: String, id: String, changes: String) -> Answer<String> {
-        self.charge(changes.len())?;
+        self.count_write(changes.len())?;
         Ok(self.update_document(&collection, &id, &changes).await)
     }
 
     async fn delete(&mut self, collection: String, id: String) -> Answer<u32> {
-        self.charge(0)?;
+        self.count_write(0)?;
         let who = &self.call.identity;
-        let deleted = self.services.documents.delete(who, &collection, &id, self.call.cause.next()).await;
+        let deleted = self.services.documents.delete(who, &collection, &id, self.cause.clone()).await;
         Ok(deleted.map(u32::from).map_err(Error::from))
     }
 }
@@ -56,14 +56,14 @@ impl Host for Invocation {
 impl Invocation {
     async fn create_document(&self, collection: &str, text: &str) -> std::result::Result<String, Error> {
         let content = document(text)?;
-        let (who, cause) = (&self.call.identity, self.call.cause.next());
+        let (who, cause) = (&self.call.identity, self.cause.clone());
         let created = self.services.documents.create(who, collection, content, cause).await?;
         Ok(self::text(&created.content))
     }
 
     async fn update_document(&self, collection: &str, id: &str, text: &str) -> std::result::Result<String, Error> {
         let changes = document(text)?;
-        let (who, cause) = (&self.call.identity, self.call.cause.next());
+        let (who, cause) = (&self.call.identity, self.cause.clone());
         let updated = self.services.documents.update(who, collection, id, changes, cause).await?;
         Ok(self::text(&updated.content))
     }

@@ -7,11 +7,7 @@ use crate::mail::MailMessage;
 
 impl Host for Invocation {
     async fn email(&mut self, message: String) -> Result<std::result::Result<(), Error>> {
-        self.charge(message.len())?;
-        self.used.mails += 1;
-        if self.used.mails > self.limits.mails {
-            return Err(self.quota("mails", self.limits.mails, "mails"));
-        }
+        self.count_mail(message.len())?;
         let message: MailMessage = match serde_json::from_str(&message) {
             Ok(message) => message,
             Err(error) => return Ok(Err(refuse("invalid", format!("the mail cannot be used: {error}")))),

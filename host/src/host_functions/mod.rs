@@ -17,8 +17,9 @@ use crate::{
     filter::FilterError,
     identity::Identity,
     mailer::{MailError, Mailer},
-    run::Outcome,
+    run::{Outcome, Used},
     runtime::{
+        guests::Owner,
         limits::{Limits, MemoryMeter, Stopped},
         log::RunLog,
     },
@@ -77,7 +78,9 @@ pub struct Call {
     /// Id of the run.
     pub run: String,
     /// Id of the function.
-    pub function: String,
+    pub function: Arc<str>,
+    /// Its name.
+    pub name: String,
     /// As whom it runs.
     pub identity: Identity,
     /// `web`, `message` or `document`.
@@ -92,20 +95,15 @@ pub struct Call {
 pub struct Invocation {
     services: Services,
     call: Call,
+    /// The cause of what this run does.
+    cause: Cause,
     log: RunLog,
+    fuel: u64,
     used: Used,
     /// What this run may use.
     pub limits: Arc<Limits>,
     /// Counts the run's memory.
     pub memory: MemoryMeter,
-}
-
-#[derive(Default)]
-struct Used {
-    fuel: u64,
-    calls: u64,
-    mails: u64,
-    messages: u64,
 }
 
 /// Fuel for a host call, whatever it does …
@@ -119,17 +117,29 @@ impl Invocation {
     pub fn new(services: Services, call: Call, limits: Arc<Limits>) -> Self {
         Self {
             services,
+            cause: call.cause.by(&call.name, limits.chain_runs, limits.chain_fuel),
             call,
             log: RunLog::new(&limits),
+            fuel: 0,
             used: Used::default(),
             memory: MemoryMeter::new(limits.memory),
             limits,
         }
     }
 
+    /// Whose code runs.
+    pub fn owner(&self) -> Owner {
+        Owner { tenant: self.call.identity.tenant.clone(), function: self.call.function.clone() }
+    }
+
     /// Fuel that host calls have used.
     pub fn host_fuel(&self) -> u64 {
-        self.used.fuel
+        self.fuel
+    }
+
+    /// What the run did with the platform so far.
+    pub fn used(&self) -> Used {
+        self.used
     }
 
     /// The log, once the run has ended.
@@ -137,30 +147,64 @@ impl Invocation {
         self.log.into_lines()
     }
 
-    /// Charges a host call by what crosses; ends the run when a limit is reached.
-    fn charge(&mut self, bytes: usize) -> Result<()> {
-        self.used.calls += 1;
-        if self.used.calls > self.limits.host_calls {
-            return Err(self.quota("calls of host functions", self.limits.host_calls, "host_calls"));
-        }
+    /// Counts a read of documents. Like the others here, it ends the run when a limit is reached.
+    fn count_read(&mut self, bytes: usize) -> Result<()> {
+        self.used.reads += 1;
+        within(self.used.reads, self.limits.reads, "read documents", "reads")?;
         self.charge_fuel(bytes)
     }
 
+    /// Counts a write of a document of so many bytes.
+    fn count_write(&mut self, bytes: usize) -> Result<()> {
+        self.used.writes += 1;
+        within(self.used.writes, self.limits.writes, "write documents", "writes")?;
+        let written = self.used.bytes_written + bytes as u64;
+        if written > self.limits.bytes_written {
+            return Err(quota(format!(
+                "stopped: it wrote documents of more than {} bytes in all. The operator raises the limit with \
+                 `limits.bytes_written`",
+                self.limits.bytes_written
+            )));
+        }
+        self.used.bytes_written = written;
+        self.charge_fuel(bytes)
+    }
+
+    fn count_message(&mut self, bytes: usize) -> Result<()> {
+        self.used.messages += 1;
+        within(self.used.messages, self.limits.messages, "send messages", "messages")?;
+        self.charge_fuel(bytes)
+    }
+
+    fn count_mail(&mut self, bytes: usize) -> Result<()> {
+        self.used.mails += 1;
+        within(self.used.mails, self.limits.mails, "send mails", "mails")?;
+        self.charge_fuel(bytes)
+    }
+
+    /// Charges a host call by what crosses.
     fn charge_fuel(&mut self, bytes: usize) -> Result<()> {
-        self.used.fuel += CALL_FUEL + BYTE_FUEL * bytes as u64;
-        if self.used.fuel > self.limits.fuel {
+        self.fuel += CALL_FUEL + BYTE_FUEL * bytes as u64;
+        if self.fuel > self.limits.fuel {
             let message = crate::runtime::fuel_text(&self.limits);
             return Err(Stopped { outcome: Outcome::Fuel, message }.into());
         }
         Ok(())
     }
+}
 
-    /// Counts one of what a run may only do so often.
-    fn quota(&self, what: &str, limit: u64, setting: &str) -> wasmtime::Error {
-        let message =
-            format!("stopped: a run may make {limit} {what}. The operator raises the limit with `limits.{setting}`");
-        Stopped { outcome: Outcome::Quota, message }.into()
+/// Refuses what a run has done too often.
+fn within(times: u64, limit: u64, what: &str, setting: &str) -> Result<()> {
+    if times > limit {
+        return Err(quota(format!(
+            "stopped: a run may {what} {limit} times. The operator raises the limit with `limits.{setting}`"
+        )));
     }
+    Ok(())
+}
+
+fn quota(message: String) -> wasmtime::Error {
+    Stopped { outcome: Outcome::Quota, message }.into()
 }
 
 /// An error of the world.

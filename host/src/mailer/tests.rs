@@ -125,7 +125,13 @@ fn new_tenant(id: &str) -> NewTenant {
     let created = Utc::now();
     let email = "root@example.com".to_owned();
     NewTenant {
-        tenant: Tenant { id: id.into(), email: email.clone(), session_key: Vec::new(), created },
+        tenant: Tenant {
+            id: id.into(),
+            email: email.clone(),
+            session_key: Vec::new(),
+            quota: Default::default(),
+            created,
+        },
         root: User {
             id: format!("root of {id}"),
             tenant: id.into(),

@@ -25,12 +25,24 @@ pub struct Limits {
     pub error_bytes: usize,
     /// Bytes of what `handle` returns.
     pub result_bytes: usize,
-    /// Calls of host functions in a run; logging is not counted.
-    pub host_calls: u64,
-    /// Mails of a run.
-    pub mails: u64,
+    /// Reads of documents in a run, each call one.
+    pub reads: u64,
+    /// Writes of documents in a run, each call one.
+    pub writes: u64,
+    /// Bytes of all documents that a run writes.
+    pub bytes_written: u64,
     /// Messages that a run sends to channels.
     pub messages: u64,
+    /// Mails of a run.
+    pub mails: u64,
+    /// Requests that a run makes over HTTP.
+    pub fetches: u64,
+    /// Runs that may stand one behind the other in a chain of causes, besides the first.
+    pub chain_depth: u32,
+    /// Runs that one run may cause, with those that they cause …
+    pub chain_runs: u64,
+    /// … and the fuel of all of them together.
+    pub chain_fuel: u64,
     /// Bytes of a function's source.
     pub source_bytes: usize,
     /// Bytes of any upload.
@@ -39,6 +51,20 @@ pub struct Limits {
     pub delta_bytes: usize,
     /// Milliseconds for evaluating the top level of an upload.
     pub load_wall_ms: u64,
+    /// Which of them the function's owner made narrower than the operator's; never set in a file.
+    #[serde(skip)]
+    pub own: Vec<Setting>,
+}
+
+/// A limit that the owner of a function can make narrower.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// [`Limits::fuel`].
+    Fuel,
+    /// [`Limits::memory`].
+    Memory,
+    /// [`Limits::wall_ms`].
+    Timeout,
 }
 
 /// A host function ends the run with this: which limit was hit, and the sentence for the history.
@@ -95,6 +121,20 @@ impl ResourceLimiter for MemoryMeter {
 }
 
 impl Limits {
+    /// Who raises a limit, and with what.
+    pub fn how_to_raise(&self, setting: Setting) -> String {
+        let (flag, name) = match setting {
+            Setting::Fuel => ("--fuel", "limits.fuel"),
+            Setting::Memory => ("--memory", "limits.memory"),
+            Setting::Timeout => ("--timeout", "limits.wall_ms"),
+        };
+        if self.own.contains(&setting) {
+            format!("the function's own limit is raised with `thimble function update … {flag}`")
+        } else {
+            format!("the operator raises the limit with `{name}`")
+        }
+    }
+
     /// No limits at all; for preparing the engine itself, never for a function.
     pub(crate) fn unlimited() -> Self {
         const MOST: usize = usize::MAX;
@@ -107,13 +147,20 @@ impl Limits {
             log_line_bytes: MOST,
             error_bytes: MOST,
             result_bytes: MOST,
-            host_calls: u64::MAX,
-            mails: u64::MAX,
+            reads: u64::MAX,
+            writes: u64::MAX,
+            bytes_written: u64::MAX,
             messages: u64::MAX,
+            mails: u64::MAX,
+            fetches: u64::MAX,
+            chain_depth: u32::MAX,
+            chain_runs: u64::MAX,
+            chain_fuel: u64::MAX,
             source_bytes: MOST,
             upload_bytes: MOST,
             delta_bytes: MOST,
             load_wall_ms: u64::MAX,
+            own: Vec::new(),
         }
     }
 }

@@ -20,6 +20,7 @@ use self::{
     artifacts::{Artifacts, Kind},
     compile::{CompilePool, UploadError},
     engine::Ticker,
+    guests::{GuestThreads, Owner},
     javascript::{Built, JavaScript},
     limits::Limits,
 };
@@ -31,6 +32,7 @@ use crate::{
 pub mod artifacts;
 pub mod compile;
 pub mod engine;
+pub mod guests;
 pub mod javascript;
 pub mod limits;
 pub mod log;
@@ -49,8 +51,12 @@ pub struct RuntimeConfig {
     pub guest_threads: usize,
     /// Uploads that compile at once; 0 for half the cores, at least 1.
     pub compile_threads: usize,
-    /// Runs that may wait for a slot before callers are turned away.
+    /// Calls and events that may wait before callers are turned away.
     pub queue: usize,
+    /// Bytes of all events that wait.
+    pub queue_bytes: usize,
+    /// Milliseconds that a caller waits for a slot before it is turned away.
+    pub wait_ms: u64,
 }
 
 /// A version of a function, ready to be instantiated.
@@ -131,15 +137,15 @@ impl Runtime {
                 .build(),
             compiling: CompilePool::new(compile_threads),
             limits,
-            guests: GuestThreads::start(or(config.guest_threads, cores))?,
+            guests: GuestThreads::start(or(config.guest_threads, cores), &tokio::runtime::Handle::current())?,
             engine,
         })))
     }
 
-    /// Evaluates an upload, compiles it, and keeps source, component and native code.
-    pub async fn upload(&self, name: &str, source: &str) -> Result<Uploaded, UploadError> {
+    /// Evaluates an upload of a tenant, compiles it, and keeps source, component and native code.
+    pub async fn upload(&self, tenant: &Arc<str>, name: &str, source: &str) -> Result<Uploaded, UploadError> {
         let hash = source_hash(name, source);
-        let (kept, built) = self.make(name, source).await?;
+        let (kept, built) = self.make(tenant, name, source).await?;
         self.0.prepared.insert(hash.clone(), kept).await;
         Ok(Uploaded { hash, parameters: built.parameters, log: built.log })
     }
@@ -147,13 +153,19 @@ impl Runtime {
     /// A version that is ready to run: from memory, else from its native code on disk, else made from its source.
     ///
     /// However many ask at once, it is loaded once.
-    pub async fn prepared(&self, name: &str, source: &str, hash: &str) -> Result<Prepared, Arc<UploadError>> {
+    pub async fn prepared(
+        &self,
+        tenant: &Arc<str>,
+        name: &str,
+        source: &str,
+        hash: &str,
+    ) -> Result<Prepared, Arc<UploadError>> {
         let load = async {
             let (runtime, hash) = (self.clone(), hash.to_owned());
             let kept = spawn_blocking(move || runtime.load(&hash)).await?;
             match kept {
                 Some(kept) => Ok(kept),
-                None => self.make(name, source).await.map(|(kept, _)| kept),
+                None => self.make(tenant, name, source).await.map(|(kept, _)| kept),
             }
         };
         let (prepared, _) = self.0.prepared.try_get_with_by_ref(hash, load).await?;
@@ -161,10 +173,10 @@ impl Runtime {
     }
 
     /// The self-contained component of a function's source, for use elsewhere.
-    pub async fn export(&self, name: &str, source: &str) -> Result<Vec<u8>, UploadError> {
+    pub async fn export(&self, tenant: &Arc<str>, name: &str, source: &str) -> Result<Vec<u8>, UploadError> {
         let place = self.0.compiling.enter().await?;
         let (runtime, name, source) = (self.clone(), name.to_owned(), source.to_owned());
-        self.on_guest_threads(async move {
+        self.on_guest_threads(tenant, async move {
             let (_place, _ticking) = (place, runtime.0.ticker.tick());
             Ok(runtime.0.javascript.build_embedded(&name, &source, &runtime.0.limits).await?.component)
         })
@@ -173,9 +185,10 @@ impl Runtime {
 
     /// Runs one call on the guests' threads; ends when the call has ended, on whatever outcome.
     pub async fn run(&self, prepared: Prepared, invocation: Invocation, args: Vec<String>) -> Ended {
-        let runtime = self.clone();
-        let run = self.0.guests.spawn(async move { runtime.run_here(&prepared, invocation, args).await });
-        run.await.unwrap_or_else(Ended::panicked)
+        let (runtime, owner) = (self.clone(), invocation.owner());
+        let run = async move { runtime.run_here(&prepared, invocation, args).await };
+        let (ended, times) = self.0.guests.run(owner, run).await;
+        Ended { times, ..ended.unwrap_or_else(|_| Ended::unfinished()) }
     }
 
     /// Runs one call on the caller's thread; [`Self::run`] is for servers, this for measuring.
@@ -192,10 +205,10 @@ impl Runtime {
     /// Makes a version from its source, and keeps it on disk.
     ///
     /// On the guests' threads, since a top level is somebody's code. It goes on when whoever asked goes away, and is bounded.
-    async fn make(&self, name: &str, source: &str) -> Result<(Kept, Made), UploadError> {
+    async fn make(&self, tenant: &Arc<str>, name: &str, source: &str) -> Result<(Kept, Made), UploadError> {
         let place = self.0.compiling.enter().await?;
         let (runtime, name, source) = (self.clone(), name.to_owned(), source.to_owned());
-        self.on_guest_threads(async move {
+        self.on_guest_threads(tenant, async move {
             let (_place, _ticking) = (place, runtime.0.ticker.tick());
             let Built { component, parameters, log } =
                 runtime.0.javascript.build(&name, &source, &runtime.0.limits).await?;
@@ -206,11 +219,15 @@ impl Runtime {
         .await
     }
 
+    /// Uploads take turns with the tenant's runs.
     async fn on_guest_threads<T: Send + 'static>(
         &self,
+        tenant: &Arc<str>,
         work: impl Future<Output = Result<T, UploadError>> + Send + 'static,
     ) -> Result<T, UploadError> {
-        self.0.guests.spawn(work).await.map_err(|panic| UploadError::Internal(panic.into()))?
+        let owner = Owner { tenant: tenant.clone(), function: "uploads".into() };
+        let (done, _) = self.0.guests.run(owner, work).await;
+        done.unwrap_or_else(|_| Err(UploadError::Internal(anyhow::anyhow!("an upload could not be finished"))))
     }
 
     /// Compiles a component and writes what is kept of its version.
@@ -289,36 +306,6 @@ async fn spawn_blocking<T: Send + 'static>(
 ) -> Result<T, UploadError> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(anyhow::Error::from).and_then(|result| result).map_err(UploadError::Internal)
-}
-
-/// Threads for guests only, so that a busy guest never keeps a socket or the database waiting.
-struct GuestThreads(Option<tokio::runtime::Runtime>);
-
-impl GuestThreads {
-    fn start(threads: usize) -> std::io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(threads)
-            .thread_name("guest")
-            .enable_all()
-            .build()?;
-        Ok(Self(Some(runtime)))
-    }
-
-    fn spawn<T: Send + 'static>(&self, run: impl Future<Output = T> + Send + 'static) -> tokio::task::JoinHandle<T> {
-        match &self.0 {
-            Some(runtime) => runtime.spawn(run),
-            None => tokio::spawn(run),
-        }
-    }
-}
-
-impl Drop for GuestThreads {
-    fn drop(&mut self) {
-        // Dropping a runtime waits for its threads, which an async caller must not do.
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
-    }
 }
 
 /// Makes the self-contained component of a function without a server or a data folder.

@@ -6,10 +6,14 @@ use wasmtime::{Engine, Store, Trap};
 
 use super::{
     Prepared,
-    limits::{Limits, Stopped},
+    guests::Times,
+    limits::{Limits, Setting, Stopped},
     log::truncated,
 };
-use crate::{host_functions::Invocation, run::Outcome};
+use crate::{
+    host_functions::Invocation,
+    run::{Outcome, Used},
+};
 
 /// How a run ended and what it used.
 #[derive(Debug)]
@@ -26,19 +30,30 @@ pub struct Ended {
     pub fuel: u64,
     /// Bytes of all memories and tables at their largest.
     pub peak_memory: usize,
+    /// What it did with the platform.
+    pub used: Used,
+    /// Where the time went.
+    pub times: Times,
 }
 
 impl Ended {
-    /// A run whose task ended without an answer: a fault of the server, which is logged here.
-    pub(super) fn panicked(error: tokio::task::JoinError) -> Self {
-        tracing::error!(%error, "a run ended without an answer");
+    /// A run that the server did not finish: it panicked (which has been reported), or it ends.
+    pub(super) fn unfinished() -> Self {
+        tracing::error!("a run ended without an answer");
+        Self::not_run(Outcome::Error, "internal error: the server could not finish the run".into())
+    }
+
+    /// A run that used nothing.
+    pub(crate) fn not_run(outcome: Outcome, error: String) -> Self {
         Self {
-            outcome: Outcome::Error,
+            outcome,
             result: None,
-            error: Some("internal error: the server could not finish the run".into()),
+            error: Some(error),
             log: Vec::new(),
             fuel: 0,
             peak_memory: 0,
+            used: Used::default(),
+            times: Times::default(),
         }
     }
 }
@@ -67,6 +82,7 @@ pub(super) async fn run(engine: &Engine, prepared: &Prepared, invocation: Invoca
     let guest_fuel = limits.fuel - store.get_fuel().unwrap_or_default().min(limits.fuel);
     let fuel = guest_fuel.saturating_add(store.data().host_fuel());
     let memory = (store.data().memory.peak, store.data().memory.refused);
+    let used = store.data().used();
     let log = store.into_data().into_log();
     let (outcome, result, error) = match called {
         Err(_) => (Outcome::Timeout, None, Some(timeout_text(&limits))),
@@ -92,6 +108,8 @@ pub(super) async fn run(engine: &Engine, prepared: &Prepared, invocation: Invoca
         log,
         fuel,
         peak_memory: memory.0,
+        used,
+        times: Times::default(),
     }
 }
 
@@ -130,24 +148,22 @@ const STACK: &str = "stopped: the call stack overflowed. A function that calls i
 /// The text of [`Outcome::Fuel`].
 pub(crate) fn fuel_text(limits: &Limits) -> String {
     format!(
-        "stopped: it used all of its fuel ({} instructions). A loop that never ends is the usual cause; the operator raises \
-         the limit with `limits.fuel`",
-        limits.fuel
+        "stopped: it used all of its fuel ({} instructions). A loop that never ends is the usual cause; {}",
+        limits.fuel,
+        limits.how_to_raise(Setting::Fuel)
     )
 }
 
 fn timeout_text(limits: &Limits) -> String {
     format!(
-        "stopped: it took longer than {} ms, host calls included. The operator raises the limit with `limits.wall_ms`",
-        limits.wall_ms
+        "stopped: it took longer than {} ms, host calls included; {}",
+        limits.wall_ms,
+        limits.how_to_raise(Setting::Timeout)
     )
 }
 
 fn memory_text(limits: &Limits) -> String {
-    format!(
-        "stopped: out of memory. A run may use {} bytes; the operator raises the limit with `limits.memory`",
-        limits.memory
-    )
+    format!("stopped: out of memory. A run may use {} bytes; {}", limits.memory, limits.how_to_raise(Setting::Memory))
 }
 
 fn result_text(bytes: usize, limits: &Limits) -> String {

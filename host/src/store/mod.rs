@@ -15,7 +15,9 @@ use crate::{
     function::{Function, Version},
     identity::Identity,
     mail::{Mail, QueuedMail},
+    quota::{OwnLimits, OwnQuota},
     run::Run,
+    usage::KeptUsage,
     user::{Tenant, User},
 };
 
@@ -104,6 +106,8 @@ pub struct NewVersion {
     pub hash: String,
     /// `handle.length`.
     pub parameters: u32,
+    /// Limits that the owner set.
+    pub limits: OwnLimits,
 }
 
 /// Everything Thimble keeps.
@@ -124,6 +128,8 @@ pub trait Store: Send + Sync {
     async fn add_tenant(&self, new: NewTenant) -> Result<(), StoreError>;
     /// The tenant with that public key.
     async fn tenant(&self, id: &str) -> Result<Option<Tenant>, StoreError>;
+    /// Replaces what the operator set for a tenant; whether there is one.
+    async fn set_quota(&self, tenant: &str, quota: &OwnQuota) -> Result<bool, StoreError>;
     /// All tenants, oldest first.
     async fn tenants(&self) -> Result<Vec<Tenant>, StoreError>;
 
@@ -232,12 +238,15 @@ pub trait Store: Send + Sync {
     /// Removes a function with its versions and runs; whether there was one.
     async fn delete_function(&self, tenant: &str, name: &str) -> Result<bool, StoreError>;
 
-    /// Records a run (dropped when its function is gone) and sets the function's `last_run`.
+    /// Records a run (dropped when its function is gone), sets the function's `last_run`, and counts what it used.
     async fn record_run(&self, run: &Run) -> Result<(), StoreError>;
     /// The last `limit` runs of a function, oldest first.
     async fn runs(&self, tenant: &str, function: &str, limit: u32) -> Result<Vec<Run>, StoreError>;
     /// Forgets runs older than `before` and all but the newest `keep` of each function; how many.
     async fn prune_runs(&self, before: DateTime<Utc>, keep: u32) -> Result<u64, StoreError>;
+
+    /// What functions and tenants have used lately.
+    async fn usage(&self) -> Result<Vec<KeptUsage>, StoreError>;
 
     /// Queues a mail.
     async fn queue_mail(&self, mail: &Mail) -> Result<(), StoreError>;

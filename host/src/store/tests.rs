@@ -65,8 +65,13 @@ fn user(tenant: &str, account: &str, name: &str, role: i32) -> User {
 }
 
 fn tenant(id: &str) -> NewTenant {
-    let tenant =
-        Tenant { id: id.into(), email: format!("{id}@example.com"), session_key: vec![0, 1, 255], created: at(0) };
+    let tenant = Tenant {
+        id: id.into(),
+        email: format!("{id}@example.com"),
+        session_key: vec![0, 1, 255],
+        quota: Default::default(),
+        created: at(0),
+    };
     NewTenant { tenant, root: user(id, "root", "root", ROOT_ROLE) }
 }
 

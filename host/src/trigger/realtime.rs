@@ -174,7 +174,9 @@ impl Conversation<'_> {
     async fn enter(&self, who: &Identity, channel: String) -> Result<(), ChannelError> {
         channel_name_error(&channel).map_or(Ok(()), |error| Err(ChannelError::Invalid(error)))?;
         let hub = self.channels.hub();
-        let room = self.channels.room().await?;
+        let event = Message { data: channel.clone(), channel: channel.clone(), ..self.message("join") };
+        let event = Event { identity: who.clone(), kind: EventKind::Message(event), cause: Cause::outside() };
+        let room = self.channels.room(&event).await?;
         let is_new =
             hub.join(self.connection, &channel).map_err(|too_many| ChannelError::Invalid(too_many.to_string()))?;
         self.reply("ok", channel.clone());
@@ -184,8 +186,7 @@ impl Conversation<'_> {
 
         let joined = Message { data: self.sid(), channel: channel.clone(), ..self.message("joined") };
         hub.broadcast(&who.tenant, &channel, &joined);
-        let event = Message { data: channel.clone(), channel, ..self.message("join") };
-        room.send(Event { identity: who.clone(), kind: EventKind::Message(event), cause: Cause::outside() });
+        room.send(event);
         Ok(())
     }
 
@@ -246,12 +247,15 @@ impl Conversation<'_> {
 mod tests {
     use std::{collections::HashMap, sync::Mutex};
 
-    use tokio::sync::mpsc;
+    use futures_util::FutureExt;
 
     use super::*;
-    use crate::hub::{
-        Connected, Hub,
-        tests::{config, unread, user},
+    use crate::{
+        event_queue::{self, EventReceiver},
+        hub::{
+            Connected, Hub,
+            tests::{config, unread, user},
+        },
     };
 
     /// Sessions of the users `ann` and `ben` of the tenants `a` and `b`; a token is `<tenant>-<user>`.
@@ -268,12 +272,12 @@ mod tests {
     struct Stage {
         sessions: Fake,
         channels: Channels,
-        events: mpsc::Receiver<Event>,
+        events: EventReceiver,
     }
 
     impl Stage {
         fn new() -> Self {
-            let (sender, events) = mpsc::channel(64);
+            let (sender, events) = event_queue::queue(256, 1 << 20);
             let users = ["a", "b"].into_iter().flat_map(|tenant| ["ann", "ben"].map(|name| user(tenant, name)));
             let sessions = users.map(|user| (format!("{}-{}", user.tenant, user.user), user)).collect();
             let channels = Channels::new(Hub::new(&config()), sender);
@@ -311,7 +315,7 @@ mod tests {
         }
 
         fn event(&mut self) -> Option<(Identity, Message)> {
-            let event = self.events.try_recv().ok()?;
+            let event = self.events.recv().now_or_never()??.event;
             match event.kind {
                 EventKind::Message(message) => Some((event.identity, message)),
                 EventKind::Web(_) => None,

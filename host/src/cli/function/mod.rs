@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 use clap::{Args, Subcommand};
 use reqwest::Method;
+use serde::Serialize;
 use serde_json::json;
 
 use self::view::FunctionView;
@@ -77,6 +78,38 @@ pub struct Upload {
     /// JavaScript file
     #[arg(long, value_name = "FILE")]
     source: PathBuf,
+    #[command(flatten)]
+    limits: Limits,
+}
+
+/// Limits narrower than the server's. An update without them keeps those there are.
+#[derive(Debug, Args, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Limits {
+    /// Fuel of a run: about one unit for each WebAssembly instruction
+    #[arg(long, value_name = "UNITS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fuel: Option<u64>,
+    /// Memory of a run in bytes
+    #[arg(long, value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<u64>,
+    /// Time of a run in milliseconds
+    #[arg(long, value_name = "MS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeout: Option<u64>,
+    /// Runs at the same time
+    #[arg(long, value_name = "RUNS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    concurrency: Option<u64>,
+    /// Runs in a minute
+    #[arg(long, value_name = "RUNS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate: Option<u64>,
+    /// Fuel of all runs in a day (UTC)
+    #[arg(long, value_name = "UNITS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fuel_per_day: Option<u64>,
 }
 
 /// The name, as an option (StaticBackend's way) or as an argument.

@@ -31,7 +31,7 @@ pub async fn add(client: &Client, upload: &Upload) -> anyhow::Result<()> {
          or a channel or a type (`--trigger chan_out`) for one that runs for messages",
     )?;
     let source = read(&upload.source)?;
-    let body = json!({ "name": name, "trigger": trigger, "code": source });
+    let body = json!({ "name": name, "trigger": trigger, "code": source, "limits": upload.limits });
     send(client, "add", name, upload, &source, body).await?;
     output::line(&format!("Function {name} created successfully"))?;
     match trigger {
@@ -45,7 +45,7 @@ pub async fn update(client: &Client, upload: &Upload) -> anyhow::Result<()> {
     let source = read(&upload.source)?;
     let current = FunctionView::fetch(client, name, 1).await?;
     let trigger = upload.trigger.as_deref().unwrap_or(&current.trigger);
-    let body = json!({ "id": current.id, "name": name, "trigger": trigger, "code": source });
+    let body = json!({ "id": current.id, "name": name, "trigger": trigger, "code": source, "limits": upload.limits });
     let version = send(client, "update", name, upload, &source, body).await?.version;
     output::line(&format!("Function {name} updated successfully: it runs version {version} now"))
 }

@@ -19,8 +19,33 @@ pub struct FunctionView {
     pub version: i64,
     last_updated: Option<DateTime<Utc>>,
     last_run: Option<DateTime<Utc>>,
+    limits: Option<LimitsView>,
+    usage: Option<UsageView>,
     /// Oldest first.
     history: Option<Vec<RunView>>,
+}
+
+/// What a function may use.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct LimitsView {
+    fuel: u64,
+    memory: i64,
+    timeout: u64,
+    concurrency: u64,
+    rate: u64,
+    fuel_per_day: u64,
+}
+
+/// What it uses and has used.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct UsageView {
+    running: u64,
+    waiting: u64,
+    runs_this_minute: u64,
+    refused_this_minute: u64,
+    fuel_today: u64,
 }
 
 /// A run as the server shows it.
@@ -100,6 +125,21 @@ pub async fn info(client: &Client, name: &str) -> anyhow::Result<()> {
     output::line(&format!("Version    {}", function.version))?;
     output::line(&format!("Updated    {}", output::time(function.last_updated)))?;
     output::line(&format!("Last run   {}", output::time(function.last_run)))?;
+    if let (Some(limits), Some(usage)) = (&function.limits, &function.usage) {
+        output::line(&format!(
+            "Limits     fuel {}, memory {}, timeout {} ms, {} at once, {} a minute, fuel {} a day",
+            limits.fuel,
+            output::size(limits.memory),
+            limits.timeout,
+            limits.concurrency,
+            limits.rate,
+            limits.fuel_per_day
+        ))?;
+        output::line(&format!(
+            "Used       {} this minute, {} refused, {} running, {} waiting, fuel {} today",
+            usage.runs_this_minute, usage.refused_this_minute, usage.running, usage.waiting, usage.fuel_today
+        ))?;
+    }
     let runs = function.history.unwrap_or_default();
     if runs.is_empty() {
         return Ok(());

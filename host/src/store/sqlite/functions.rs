@@ -5,7 +5,8 @@ use uuid::Uuid;
 
 use super::{
     Result,
-    columns::{micros, now, optional_time, time},
+    columns::{from_json, json, micros, now, optional_time, time},
+    usage,
 };
 use crate::{
     function::{Function, Version},
@@ -15,7 +16,8 @@ use crate::{
 /// Functions, each with the version that runs.
 const FUNCTIONS: &str = r#"
     select functions.id, functions.tenant, functions.name, functions."trigger", functions.created, functions.last_run,
-        versions.number, versions.source, versions.hash, versions.parameters, versions.created as uploaded
+        versions.number, versions.source, versions.hash, versions.parameters, versions.limits,
+        versions.created as uploaded
     from functions
     join versions on versions.function = functions.id and versions.number = functions.version"#;
 
@@ -69,13 +71,14 @@ pub async fn add_version(
 
 async fn insert_version(db: &mut SqliteConnection, function: &str, number: i64, version: &NewVersion) -> Result<()> {
     let insert = "
-        insert into versions (function, number, source, hash, parameters, created) values (?, ?, ?, ?, ?, ?)";
+        insert into versions (function, number, source, hash, parameters, limits, created) values (?, ?, ?, ?, ?, ?, ?)";
     sqlx::query(insert)
         .bind(function)
         .bind(number)
         .bind(&version.source)
         .bind(&version.hash)
         .bind(version.parameters)
+        .bind(json(&version.limits)?)
         .bind(micros(now()))
         .execute(db)
         .await?;
@@ -120,7 +123,7 @@ pub async fn all(db: &mut SqliteConnection) -> Result<Vec<Function>> {
 pub async fn versions(db: &mut SqliteConnection, tenant: &str, function: &str, limit: u32) -> Result<Vec<Version>> {
     let versions = "
         select versions.number, case when ?3 = 1 then versions.source else '' end as source, versions.hash,
-            versions.parameters, versions.created as uploaded
+            versions.parameters, versions.limits, versions.created as uploaded
         from versions join functions on functions.id = versions.function
         where functions.tenant = ?1 and functions.id = ?2
         order by versions.number desc limit ?3";
@@ -128,6 +131,7 @@ pub async fn versions(db: &mut SqliteConnection, tenant: &str, function: &str, l
 }
 
 pub async fn delete(db: &mut SqliteConnection, tenant: &str, name: &str) -> Result<bool> {
+    usage::forget(db, tenant, name).await?;
     let delete = "delete from functions where tenant = ? and name = ?";
     let deleted = sqlx::query(delete).bind(tenant).bind(name).execute(db).await?;
     Ok(deleted.rows_affected() > 0)
@@ -154,6 +158,7 @@ impl FromRow<'_, SqliteRow> for Version {
             source: row.try_get("source")?,
             hash: row.try_get("hash")?,
             parameters: row.try_get("parameters")?,
+            limits: from_json(row, "limits")?,
             created: time(row, "uploaded")?,
         })
     }

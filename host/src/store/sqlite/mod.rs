@@ -18,7 +18,9 @@ use crate::{
     function::{Function, Version},
     identity::Identity,
     mail::{Mail, QueuedMail},
+    quota::OwnQuota,
     run::Run,
+    usage::KeptUsage,
     user::{Tenant, User},
 };
 
@@ -34,6 +36,7 @@ mod tenants;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 mod tests;
+mod usage;
 mod users;
 mod writer;
 
@@ -122,6 +125,11 @@ impl Store for Sqlite {
 
     async fn tenant(&self, id: &str) -> Result<Option<Tenant>> {
         tenants::get(&mut *self.reader().await?, id).await
+    }
+
+    async fn set_quota(&self, tenant: &str, quota: &OwnQuota) -> Result<bool> {
+        let (tenant, quota) = (tenant.to_owned(), *quota);
+        self.writer.write(move |db| async move { tenants::set_quota(db, &tenant, &quota).await }.boxed()).await
     }
 
     async fn tenants(&self) -> Result<Vec<Tenant>> {
@@ -303,6 +311,10 @@ impl Store for Sqlite {
 
     async fn prune_runs(&self, before: DateTime<Utc>, keep: u32) -> Result<u64> {
         self.writer.write(move |db| async move { runs::prune(db, before, keep).await }.boxed()).await
+    }
+
+    async fn usage(&self) -> Result<Vec<KeptUsage>> {
+        usage::all(&mut *self.reader().await?).await
     }
 
     async fn queue_mail(&self, mail: &Mail) -> Result<()> {

@@ -6,6 +6,7 @@ use sqlx::{FromRow, Row, SqliteConnection, sqlite::SqliteRow};
 use super::{
     Result,
     columns::{from_json, json, micros, time},
+    usage,
 };
 use crate::run::{Outcome, Run};
 
@@ -21,8 +22,8 @@ pub async fn record(db: &mut SqliteConnection, run: &Run) -> Result<()> {
     let record = r#"
         insert into runs
             (id, tenant, function, version, "trigger", outcome, error, started, completed, duration_us, fuel,
-            peak_memory, trace_id, log)
-        values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"#;
+            peak_memory, trace_id, log, guest_us, host_us, queued_us, used, depth, chain)
+        values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"#;
     sqlx::query(record)
         .bind(&run.id)
         .bind(&run.tenant)
@@ -38,9 +39,15 @@ pub async fn record(db: &mut SqliteConnection, run: &Run) -> Result<()> {
         .bind(run.peak_memory)
         .bind(&run.trace_id)
         .bind(json(&run.log)?)
-        .execute(db)
+        .bind(run.guest_us)
+        .bind(run.host_us)
+        .bind(run.queued_us)
+        .bind(json(&run.used)?)
+        .bind(run.depth)
+        .bind(&run.chain)
+        .execute(&mut *db)
         .await?;
-    Ok(())
+    usage::count(db, run).await
 }
 
 pub async fn last(db: &mut SqliteConnection, tenant: &str, function: &str, limit: u32) -> Result<Vec<Run>> {
@@ -79,7 +86,13 @@ impl FromRow<'_, SqliteRow> for Run {
             duration_us: row.try_get("duration_us")?,
             fuel: row.try_get("fuel")?,
             peak_memory: row.try_get("peak_memory")?,
+            guest_us: row.try_get("guest_us")?,
+            host_us: row.try_get("host_us")?,
+            queued_us: row.try_get("queued_us")?,
+            used: from_json(row, "used")?,
             trace_id: row.try_get("trace_id")?,
+            depth: row.try_get("depth")?,
+            chain: row.try_get("chain")?,
             log: from_json(row, "log")?,
         })
     }

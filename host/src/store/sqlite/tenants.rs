@@ -4,20 +4,23 @@ use sqlx::{FromRow, Row, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     Result,
-    columns::{micros, time},
+    columns::{from_json, json, micros, time},
     users,
 };
 use crate::{
+    quota::OwnQuota,
     store::{NewTenant, StoreError},
     user::Tenant,
 };
 
 pub async fn add(db: &mut SqliteConnection, NewTenant { tenant, root }: &NewTenant) -> Result<()> {
-    let add = "insert into tenants (id, email, session_key, created) values (?, ?, ?, ?) on conflict (id) do nothing";
+    let add = "
+        insert into tenants (id, email, session_key, quota, created) values (?, ?, ?, ?, ?) on conflict (id) do nothing";
     let added = sqlx::query(add)
         .bind(&tenant.id)
         .bind(&tenant.email)
         .bind(&tenant.session_key)
+        .bind(json(&tenant.quota)?)
         .bind(micros(tenant.created))
         .execute(&mut *db)
         .await?;
@@ -35,12 +38,18 @@ pub async fn all(db: &mut SqliteConnection) -> Result<Vec<Tenant>> {
     Ok(sqlx::query_as("select * from tenants order by created, seq").fetch_all(db).await?)
 }
 
+pub async fn set_quota(db: &mut SqliteConnection, id: &str, quota: &OwnQuota) -> Result<bool> {
+    let set = sqlx::query("update tenants set quota = ? where id = ?").bind(json(quota)?).bind(id).execute(db).await?;
+    Ok(set.rows_affected() > 0)
+}
+
 impl FromRow<'_, SqliteRow> for Tenant {
     fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
         Ok(Self {
             id: row.try_get("id")?,
             email: row.try_get("email")?,
             session_key: row.try_get("session_key")?,
+            quota: from_json(row, "quota")?,
             created: time(row, "created")?,
         })
     }

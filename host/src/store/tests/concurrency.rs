@@ -51,7 +51,7 @@ on_every_store! {
 
     async fn a_name_is_taken_once_by_many(store) {
         root(&*store, "one").await;
-        let version = || NewVersion { source: "x".into(), hash: "x".into(), parameters: 0 };
+        let version = || NewVersion { source: "x".into(), hash: "x".into(), parameters: 0, limits: Default::default() };
 
         let added = join_all((0..20).map(|_| store.add_function("one", "hello", "web", version()))).await;
 

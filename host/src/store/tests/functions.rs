@@ -3,12 +3,18 @@
 use super::*;
 use crate::{
     function::Function,
-    run::{Outcome, Run},
+    quota::OwnLimits,
+    run::{Outcome, Run, Used},
     store::{NewVersion, StoreError},
 };
 
 fn version(source: &str) -> NewVersion {
-    NewVersion { source: source.into(), hash: format!("hash of {source}"), parameters: 2 }
+    NewVersion {
+        source: source.into(),
+        hash: format!("hash of {source}"),
+        parameters: 2,
+        limits: OwnLimits { fuel: Some(7), ..OwnLimits::default() },
+    }
 }
 
 async fn add(store: &dyn Store, tenant: &str, name: &str) -> Function {
@@ -30,7 +36,13 @@ fn run(function: &Function, id: &str, seconds: i64) -> Run {
         duration_us: 1_000_000,
         fuel: i64::MAX,
         peak_memory: 1 << 40,
+        guest_us: 1,
+        host_us: 2,
+        queued_us: 3,
+        used: Used { writes: 4, ..Used::default() },
         trace_id: "trace".into(),
+        depth: 1,
+        chain: "a → b".into(),
         log: vec!["hello \"world\"\n\u{1}".into(), String::new(), "💥".into()],
     }
 }

@@ -1,0 +1,81 @@
+//! What whoever operates the server asks and sets, with the operator's token.
+
+use axum::{
+    Router,
+    extract::{Path, State},
+    http::header::CONTENT_TYPE,
+    response::IntoResponse,
+    routing::get,
+};
+use serde::Serialize;
+
+use super::{
+    error::ApiError,
+    extract::{Json, Operator},
+};
+use crate::{
+    app::App,
+    metrics::Now,
+    quota::{OwnQuota, TenantQuota},
+};
+
+/// Routes of the operator.
+pub fn routes() -> Router<App> {
+    Router::new().route("/metrics", get(metrics)).route("/account/quota/{tenant}", get(quota).put(set_quota))
+}
+
+/// In the text format that Prometheus reads.
+async fn metrics(_: Operator, State(app): State<App>) -> impl IntoResponse {
+    let count = app.dispatcher.count();
+    let now = Now {
+        running: count.running,
+        waiting: count.waiting,
+        slots: app.dispatcher.slots(),
+        connections: app.hub.connections(),
+    };
+    let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(CONTENT_TYPE, media_type)], app.metrics.text(now))
+}
+
+/// What an app may use and what it has used.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct QuotaView {
+    concurrency: u32,
+    rate: u64,
+    fuel_per_day: u64,
+    /// What the operator set for this app.
+    own: OwnQuota,
+    runs_this_minute: u64,
+    fuel_today: u64,
+}
+
+async fn quota(_: Operator, State(app): State<App>, Path(tenant): Path<String>) -> Result<Json<QuotaView>, ApiError> {
+    let own = app.store.tenant(&tenant).await?.ok_or_else(unknown)?.quota;
+    Ok(Json(view(&app, &tenant, own)))
+}
+
+/// Replaces what was set for this app before; what is left out is as for all apps.
+async fn set_quota(
+    _: Operator,
+    State(app): State<App>,
+    Path(tenant): Path<String>,
+    Json(own): Json<OwnQuota>,
+) -> Result<Json<QuotaView>, ApiError> {
+    if !app.store.set_quota(&tenant, &own).await? {
+        return Err(unknown());
+    }
+    app.usage.set_own(&tenant, own);
+    tracing::info!(tenant, ?own, "the quota of an app was set");
+    Ok(Json(view(&app, &tenant, own)))
+}
+
+fn view(app: &App, tenant: &str, own: OwnQuota) -> QuotaView {
+    let TenantQuota { concurrency, rate, fuel_per_day } = app.usage.of_tenant(tenant);
+    let used = app.usage.used_by(tenant);
+    QuotaView { concurrency, rate, fuel_per_day, own, runs_this_minute: used.runs, fuel_today: used.fuel }
+}
+
+fn unknown() -> ApiError {
+    ApiError::NotFound("there is no app with that public key".into())
+}

@@ -1,0 +1,245 @@
+//! What functions and tenants have used: runs of this minute and fuel of this day.
+//!
+//! Counted in memory, so that asking costs nothing; each recorded run brings the store's counters up to date, and from there
+//! they are read when the server starts. Minutes and days are those of UTC.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+
+use crate::{
+    clock::Clock,
+    function::Function,
+    quota::{FunctionQuota, OwnQuota, TenantQuota},
+    store::{Store, StoreError},
+};
+
+const MINUTE: i64 = 60;
+const DAY: i64 = 24 * 3_600;
+
+/// What one function, or a tenant in all, has used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Used {
+    /// The minute that `runs` are of, counted from the Unix epoch.
+    pub minute: i64,
+    /// Runs that started in it.
+    pub runs: u64,
+    /// Runs that were refused in it. In memory only.
+    pub refused: u64,
+    /// The day that `fuel` is of, counted from the Unix epoch.
+    pub day: i64,
+    /// Fuel of the runs that ended in it.
+    pub fuel: u64,
+}
+
+/// A counter as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptUsage {
+    /// Public key of the tenant.
+    pub tenant: String,
+    /// Id of the function; empty for the tenant in all.
+    pub function: String,
+    /// The counter.
+    pub used: Used,
+}
+
+/// A run that may not start now.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refused {
+    /// Which quota is used up, and who raises it.
+    pub message: String,
+    /// When there is more of it.
+    pub retry_after: Duration,
+    /// Whether more comes within a minute: an event can wait for that.
+    pub is_rate: bool,
+    /// Whether it is the first of this minute: one of them stands in the history, not thousands.
+    pub is_first: bool,
+}
+
+/// The counters of all tenants. Cheap to clone.
+#[derive(Clone)]
+pub struct Usage(Arc<Inner>);
+
+struct Inner {
+    clock: Arc<Clock>,
+    function: FunctionQuota,
+    tenant: TenantQuota,
+    tenants: Mutex<HashMap<String, TenantUsage>>,
+}
+
+#[derive(Default)]
+struct TenantUsage {
+    own: OwnQuota,
+    used: Used,
+    functions: HashMap<String, Used>,
+}
+
+impl Usage {
+    /// Reads the counters and the tenants' own quotas.
+    pub async fn load(
+        store: &dyn Store,
+        clock: Arc<Clock>,
+        function: FunctionQuota,
+        tenant: TenantQuota,
+    ) -> Result<Self, StoreError> {
+        let mut tenants: HashMap<String, TenantUsage> = HashMap::new();
+        for tenant in store.tenants().await? {
+            tenants.entry(tenant.id).or_default().own = tenant.quota;
+        }
+        for KeptUsage { tenant, function, used } in store.usage().await? {
+            let tenant = tenants.entry(tenant).or_default();
+            match function.as_str() {
+                "" => tenant.used = used,
+                _ => drop(tenant.functions.insert(function, used)),
+            }
+        }
+        Ok(Self(Arc::new(Inner { clock, function, tenant, tenants: Mutex::new(tenants) })))
+    }
+
+    /// The quota of a function, with its owner's limits.
+    pub fn of_function(&self, function: &Function) -> FunctionQuota {
+        function.version.limits.of_function(&self.0.function)
+    }
+
+    /// The quota of functions that the operator set.
+    pub fn functions(&self) -> &FunctionQuota {
+        &self.0.function
+    }
+
+    /// The quota of a tenant, with what the operator changed for it.
+    pub fn of_tenant(&self, tenant: &str) -> TenantQuota {
+        let own = self.lock().get(tenant).map(|tenant| tenant.own).unwrap_or_default();
+        self.0.tenant.with(&own)
+    }
+
+    /// What the operator changed for a tenant, from now on.
+    pub fn set_own(&self, tenant: &str, own: OwnQuota) {
+        self.lock().entry(tenant.to_owned()).or_default().own = own;
+    }
+
+    /// What a function has used in this minute and on this day.
+    pub fn used(&self, function: &Function) -> Used {
+        let now = self.0.clock.now();
+        let tenants = self.lock();
+        let used = tenants.get(&function.tenant).and_then(|tenant| tenant.functions.get(&function.id));
+        let mut used = used.copied().unwrap_or_default();
+        used.turn(now);
+        used
+    }
+
+    /// What a tenant has used in this minute and on this day.
+    pub fn used_by(&self, tenant: &str) -> Used {
+        let now = self.0.clock.now();
+        let mut used = self.lock().get(tenant).map(|tenant| tenant.used).unwrap_or_default();
+        used.turn(now);
+        used
+    }
+
+    /// Counts a run that is about to start, unless a quota is used up.
+    pub fn begin(&self, function: &Function) -> Result<(), Refused> {
+        let now = self.0.clock.now();
+        let quota = self.of_function(function);
+        let mut tenants = self.lock();
+        let of_tenant = tenants.entry(function.tenant.clone()).or_default();
+        let all = self.0.tenant.with(&of_tenant.own);
+        let own = of_tenant.functions.entry(function.id.clone()).or_default();
+        own.turn(now);
+        of_tenant.used.turn(now);
+
+        let the_function = format!("the function `{}`", function.name);
+        let is_own_rate = function.version.limits.rate.is_some_and(|rate| rate == quota.rate);
+        let is_own_fuel = function.version.limits.fuel_per_day.is_some_and(|fuel| fuel == quota.fuel_per_day);
+        let raise = |own: bool, flag: &str, setting: &str| match own {
+            true => format!("its own limit is raised with `thimble function update … {flag}`"),
+            false => format!("the operator raises the limit with `{setting}`"),
+        };
+        let refusal = if own.runs >= quota.rate {
+            let raise = raise(is_own_rate, "--rate", "function.rate");
+            Some(too_often(&the_function, quota.rate, &raise, now))
+        } else if of_tenant.used.runs >= all.rate {
+            Some(too_often("this app", all.rate, &raise(false, "", "tenant.rate"), now))
+        } else if own.fuel >= quota.fuel_per_day {
+            let raise = raise(is_own_fuel, "--fuel-per-day", "function.fuel_per_day");
+            Some(too_much(&the_function, quota.fuel_per_day, &raise, now))
+        } else if of_tenant.used.fuel >= all.fuel_per_day {
+            Some(too_much("this app", all.fuel_per_day, &raise(false, "", "tenant.fuel_per_day"), now))
+        } else {
+            None
+        };
+        if let Some(refusal) = refusal {
+            own.refused += 1;
+            return Err(Refused { is_first: own.refused == 1, ..refusal });
+        }
+        own.runs += 1;
+        of_tenant.used.runs += 1;
+        Ok(())
+    }
+
+    /// Counts the fuel of a run that has ended.
+    pub fn end(&self, function: &Function, fuel: u64) {
+        let now = self.0.clock.now();
+        let mut tenants = self.lock();
+        let Some(tenant) = tenants.get_mut(&function.tenant) else { return };
+        for used in [Some(&mut tenant.used), tenant.functions.get_mut(&function.id)].into_iter().flatten() {
+            used.turn(now);
+            used.fuel = used.fuel.saturating_add(fuel);
+        }
+    }
+
+    /// Forgets a function that was deleted. What it used stays with its tenant.
+    pub fn forget(&self, tenant: &str, function: &str) {
+        if let Some(tenant) = self.lock().get_mut(tenant) {
+            tenant.functions.remove(function);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, TenantUsage>> {
+        self.0.tenants.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Used {
+    /// Begins anew what is of an earlier minute or day.
+    fn turn(&mut self, now: DateTime<Utc>) {
+        let (minute, day) = minute_and_day(now);
+        if self.minute != minute {
+            (self.minute, self.runs, self.refused) = (minute, 0, 0);
+        }
+        if self.day != day {
+            (self.day, self.fuel) = (day, 0);
+        }
+    }
+}
+
+/// The minute and the day of a time, counted from the Unix epoch.
+pub fn minute_and_day(time: DateTime<Utc>) -> (i64, i64) {
+    (time.timestamp().div_euclid(MINUTE), time.timestamp().div_euclid(DAY))
+}
+
+fn too_often(who: &str, rate: u64, raise: &str, now: DateTime<Utc>) -> Refused {
+    Refused {
+        message: format!("not started: {who} may run {rate} times in a minute; {raise}"),
+        retry_after: until_next(MINUTE, now),
+        is_rate: true,
+        is_first: false,
+    }
+}
+
+fn too_much(who: &str, fuel: u64, raise: &str, now: DateTime<Utc>) -> Refused {
+    Refused {
+        message: format!("not started: {who} has used up its fuel of this day ({fuel}, until midnight UTC); {raise}"),
+        retry_after: until_next(DAY, now),
+        is_rate: false,
+        is_first: false,
+    }
+}
+
+fn until_next(period: i64, now: DateTime<Utc>) -> Duration {
+    let left = period - now.timestamp().rem_euclid(period);
+    Duration::from_secs(u64::try_from(left).unwrap_or(1))
+}
