@@ -307,7 +307,7 @@ impl Inner {
         let started = Instant::now();
         let ended = match may_follow(due, self.parts.runtime.limits()) {
             Ok(()) => self.call(&begun.id, due).await,
-            Err(stopped) => stopped,
+            Err(why) => Ended::not_run(Outcome::Chain, why),
         };
         drop(slot);
         due.event.cause.end(ended.fuel);
@@ -415,7 +415,7 @@ impl Due<'_> {
 }
 
 /// Whether the chain of causes may go on with this run.
-fn may_follow(due: &Due<'_>, limits: &Limits) -> Result<(), Ended> {
+fn may_follow(due: &Due<'_>, limits: &Limits) -> Result<(), String> {
     let cause = &due.event.cause;
     let why = if cause.depth > limits.chain_depth {
         format!("{} runs came before it; the operator raises the limit with `limits.chain_depth`", cause.depth)
@@ -434,11 +434,8 @@ fn may_follow(due: &Due<'_>, limits: &Limits) -> Result<(), Ended> {
         }
     };
     let path = cause.path(&due.function.name);
-    Err(Ended::not_run(
-        Outcome::Chain,
-        format!(
-            "not started: the chain {path} is at its end: {why}. A function that triggers itself is the usual cause"
-        ),
+    Err(format!(
+        "not started: the chain {path} is at its end: {why}. A function that triggers itself is the usual cause"
     ))
 }
 
