@@ -2,9 +2,8 @@
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use serde_json::{Map, Value};
 use thimble::{
-    document::{Document, Page, PageRequest},
+    document::{Content, Document, Page, PageRequest},
     filter::Filter,
     function::{Function, Version},
     identity::Identity,
@@ -32,17 +31,10 @@ macro_rules! unused {
                 &self,
                 who: &Identity,
                 _: &str,
-                contents: Vec<Map<String, Value>>,
+                contents: Vec<Content>,
             ) -> Result<Vec<Document>> {
-                let document = |content| Document {
-                    id: "id".into(),
-                    account: who.account.clone(),
-                    owner: who.user.clone(),
-                    created: DateTime::<Utc>::UNIX_EPOCH,
-                    version: 1,
-                    content,
-                };
-                Ok(contents.into_iter().map(document).collect())
+                let document = |content| Document::new("id".into(), who, DateTime::<Utc>::UNIX_EPOCH, content);
+                contents.iter().map(|content| document(content).map_err(Into::into)).collect()
             }
 
             $(async fn $verb(&self, $($name: $kind),*) -> Result<$answer> {
@@ -71,8 +63,8 @@ unused! {
     async fn documents(a: &Identity, b: &str, c: &[String]) -> Vec<Document>;
     async fn list(a: &Identity, b: &str, c: &Filter, d: &PageRequest) -> Page;
     async fn count(a: &Identity, b: &str, c: &Filter) -> i64;
-    async fn update_document(a: &Identity, b: &str, c: &str, d: Map<String, Value>) -> Updated;
-    async fn update_documents(a: &Identity, b: &str, c: &Filter, d: Map<String, Value>) -> Vec<Document>;
+    async fn update_document(a: &Identity, b: &str, c: &str, d: Content) -> Updated;
+    async fn update_documents(a: &Identity, b: &str, c: &Filter, d: Content) -> Vec<Document>;
     async fn increment(a: &Identity, b: &str, c: &str, d: &str, e: i64) -> Updated;
     async fn delete_document(a: &Identity, b: &str, c: &str) -> Option<Document>;
     async fn delete_documents(a: &Identity, b: &str, c: &Filter) -> Vec<Document>;

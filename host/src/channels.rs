@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::{
@@ -77,12 +78,12 @@ impl Channels {
     pub async fn document_changed(&self, who: &Identity, change: &DocumentChange, cause: Cause) {
         let document = &change.document;
         let data = match change.kind {
-            ChangeKind::Created | ChangeKind::Updated => serde_json::to_string(&document.content),
-            ChangeKind::Deleted => serde_json::to_string(&document.id),
+            ChangeKind::Created | ChangeKind::Updated => document.text.to_string(),
+            ChangeKind::Deleted => Value::from(&*document.id).to_string(),
         };
         let message = Message {
             kind: change.kind.message_type().into(),
-            data: data.expect("keys of a document are strings, so it is always JSON"),
+            data,
             channel: format!("db-{}", change.collection),
             ..Message::default()
         };
@@ -155,7 +156,7 @@ fn check_rights(who: &Identity, message: &Message, cause: &Cause) -> Result<(), 
 mod tests {
     use super::*;
     use crate::{
-        document::Document,
+        document::{Content, Document},
         event_queue::{self, EventReceiver},
         hub::{
             Connected,
@@ -283,15 +284,8 @@ mod tests {
     }
 
     fn change(collection: &str, kind: ChangeKind, owner: &Identity) -> DocumentChange {
-        let content = json!({ "title": "é \"q\"", "id": "1", "accountId": owner.account });
-        let document = Document {
-            id: "1".into(),
-            account: owner.account.clone(),
-            owner: owner.user.clone(),
-            created: DateTime::UNIX_EPOCH,
-            version: 1,
-            content: content.as_object().cloned().unwrap(),
-        };
+        let content: Content = serde_json::from_value(json!({ "title": "é \"q\"" })).unwrap();
+        let document = Document::new("1".into(), owner, DateTime::UNIX_EPOCH, &content).unwrap();
         DocumentChange { collection: collection.into(), kind, document }
     }
 
@@ -332,7 +326,7 @@ mod tests {
             channels.document_changed(&ann, &change("x", kind, &ann), Cause::outside()).await;
         }
 
-        let document = r#"{"title":"é \"q\"","id":"1","accountId":"account of ann"}"#;
+        let document = r#"{"id":"1","accountId":"account of ann","title":"é \"q\""}"#;
         let data: Vec<_> = unread(&hears).into_iter().map(|message| message.data).collect();
         assert_eq!(data, [document, document, r#""1""#]);
     }

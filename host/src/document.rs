@@ -3,8 +3,15 @@
 //! What passes here is safe in every store: text that any JSON parser reads back the same, never so deep or large that a query
 //! over it fails.
 
+use std::{collections::HashMap, sync::Arc};
+
 use chrono::{DateTime, Utc};
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
+
+use crate::identity::Identity;
+pub use content::{Content, parse_many};
+
+mod content;
 
 /// At most this many bytes in a document, without `id` and `accountId`, as the platform serialises it.
 pub const MAX_BYTES: usize = 1 << 20;
@@ -28,8 +35,88 @@ pub struct Document {
     pub created: DateTime<Utc>,
     /// Counts its changes from 1.
     pub version: i64,
-    /// The content with `id` and `accountId`, keys in the order they were given.
-    pub content: Map<String, Value>,
+    /// The document as it is kept and as it leaves: JSON, `id` and `accountId` first, then the fields of its [`Content`].
+    pub text: Arc<str>,
+}
+
+impl Document {
+    /// A new document that belongs to `who`.
+    pub fn new(id: String, who: &Identity, created: DateTime<Utc>, content: &Content) -> Result<Self, DocumentError> {
+        content::check_size(content.as_str().len())?;
+        let text = with_envelope(&id, &who.account, content.inside());
+        Ok(Self { id, account: who.account.clone(), owner: who.user.clone(), created, version: 1, text })
+    }
+
+    /// Sets the top-level fields that `changes` has, and counts the version up.
+    pub fn merge(&mut self, changes: &Content) -> Result<(), DocumentError> {
+        let mut changed: HashMap<&str, &str> = changes.fields().collect();
+        let kept = self.own_fields().map(|(key, value)| (key, changed.remove(key).unwrap_or(value)));
+        let mut fields: Vec<_> = kept.collect();
+        fields.extend(changes.fields().filter(|(key, _)| changed.contains_key(key)));
+        let merged = content::join(fields);
+        self.replace(&merged)
+    }
+
+    /// Adds `by` to a top-level number, a missing one counting as 0, and counts the version up.
+    pub fn increment(&mut self, field: &str, by: i64) -> Result<(), DocumentError> {
+        if is_platform_field(field) {
+            return Err(DocumentError::Invalid(format!("the field `{field}` cannot be changed")));
+        }
+        if field.contains('\0') {
+            return Err(DocumentError::Invalid("the name of a field cannot contain the character U+0000".into()));
+        }
+        let key = content::quoted(field);
+        let old = self.own_fields().find(|(name, _)| *name == key).map(|(_, value)| value);
+        let number = match old.map(serde_json::from_str::<Number>) {
+            None => Some(Number::from(by)),
+            Some(Ok(number)) => sum(&number, by),
+            Some(Err(_)) => None,
+        };
+        let Some(number) = number.and_then(|number| serde_json::to_string(&number).ok()) else {
+            let error = format!("the field `{field}` is not a number that can be incremented");
+            return Err(DocumentError::Invalid(error));
+        };
+        let mut fields: Vec<_> = self.own_fields().collect();
+        match fields.iter_mut().find(|(name, _)| *name == key) {
+            Some((_, value)) => *value = &number,
+            None => fields.push((&key, &number)),
+        }
+        let incremented = content::join(fields);
+        self.replace(&incremented)
+    }
+
+    /// The document as a tree of values, which takes many times the memory of its text.
+    pub fn fields(&self) -> Map<String, Value> {
+        serde_json::from_str(&self.text).unwrap_or_default()
+    }
+
+    /// The fields that clients set.
+    fn own_fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        content::fields(&self.text).skip(PLATFORM_FIELDS.len())
+    }
+
+    fn replace(&mut self, content: &str) -> Result<(), DocumentError> {
+        content::check_size(content.len())?;
+        self.text = with_envelope(&self.id, &self.account, &content[1..content.len() - 1]);
+        self.version += 1;
+        Ok(())
+    }
+}
+
+/// The text of a document whose own fields are `inside` its braces.
+fn with_envelope(id: &str, account: &str, inside: &str) -> Arc<str> {
+    let [id, account] = [id, account].map(content::quoted);
+    let comma = if inside.is_empty() { "" } else { "," };
+    format!(r#"{{"id":{id},"accountId":{account}{comma}{inside}}}"#).into()
+}
+
+/// As integers as long as the sum is one that JSON can say exactly, else as floating point.
+fn sum(number: &Number, by: i64) -> Option<Number> {
+    let integer = number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from));
+    let sum = integer.map(|integer| integer + i128::from(by));
+    let exact =
+        sum.and_then(|sum| i64::try_from(sum).map(Number::from).or_else(|_| u64::try_from(sum).map(Number::from)).ok());
+    exact.or_else(|| Number::from_f64(number.as_f64()? + by as f64))
 }
 
 /// Which documents of a list, in which order.
@@ -111,131 +198,9 @@ pub enum DocumentError {
     TooLarge(String),
 }
 
-/// Reads a document. Of keys that are there twice the last one counts.
-pub fn parse(text: &[u8]) -> Result<Map<String, Value>, DocumentError> {
-    let invalid = |error: String| DocumentError::Invalid(format!("invalid body: {error}"));
-    // Before the parser, which has a limit of its own and would not say which.
-    check_depth(text)?;
-    let text = std::str::from_utf8(text)
-        .map_err(|error| invalid(format!("it is not UTF-8, from byte {} on", error.valid_up_to() + 1)))?;
-    if text.starts_with('\u{feff}') {
-        return Err(invalid("it starts with a byte order mark; send the JSON without it".into()));
-    }
-    if text.trim_ascii().is_empty() {
-        return Err(invalid("it is empty; a document is a JSON object".into()));
-    }
-    match serde_json::from_str(text).map_err(|error| invalid(format!("it is not JSON: {error}")))? {
-        Value::Object(content) => check(&content).map(|()| content),
-        other => Err(invalid(format!("a document is a JSON object, and this is {}", kind(&other)))),
-    }
-}
-
-/// Checks a document that was parsed elsewhere.
-pub fn check(content: &Map<String, Value>) -> Result<(), DocumentError> {
-    canonical(content).map(drop)
-}
-
-/// The text that a document is kept as: keys in their order, nothing between the tokens.
-pub fn canonical(content: &Map<String, Value>) -> Result<String, DocumentError> {
-    for (key, value) in content {
-        check_text(key)?;
-        check_value(value, 2)?;
-    }
-    let text = serde_json::to_string(content)
-        .map_err(|error| DocumentError::Invalid(format!("the document cannot be written as JSON: {error}")))?;
-    let size = text.len() - envelope_size(content);
-    if size > MAX_BYTES {
-        return Err(DocumentError::TooLarge(format!("a document has at most {MAX_BYTES} bytes; this one has {size}")));
-    }
-    Ok(text)
-}
-
-/// The content with `id` and `accountId` in front, whatever it says itself.
-pub fn with_envelope(id: &str, account: &str, content: Map<String, Value>) -> Map<String, Value> {
-    let mut whole = Map::with_capacity(content.len() + PLATFORM_FIELDS.len());
-    for (field, value) in PLATFORM_FIELDS.into_iter().zip([id, account]) {
-        whole.insert(field.into(), value.into());
-    }
-    merge(&mut whole, content);
-    whole
-}
-
-/// Sets the fields of `changes` in `content`, but not those of the platform.
-pub fn merge(content: &mut Map<String, Value>, changes: Map<String, Value>) {
-    content.extend(changes.into_iter().filter(|(field, _)| !is_platform_field(field)));
-}
-
 /// Whether only the platform sets this top-level field.
 pub fn is_platform_field(field: &str) -> bool {
     PLATFORM_FIELDS.contains(&field)
-}
-
-/// Bytes that the platform's own fields take in the text, each with its comma.
-fn envelope_size(content: &Map<String, Value>) -> usize {
-    let size = |field| match content.get(field) {
-        Some(Value::String(text)) => r#""":"","#.len() + str::len(field) + text.len(),
-        _ => 0,
-    };
-    PLATFORM_FIELDS.into_iter().map(size).sum()
-}
-
-/// Counts brackets outside of strings; whether they match is for the parser to say.
-fn check_depth(text: &[u8]) -> Result<(), DocumentError> {
-    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for byte in text {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            _ if in_string => {}
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > MAX_DEPTH {
-            return Err(too_deep());
-        }
-    }
-    Ok(())
-}
-
-/// Checks what stands at this depth. It calls itself at most [`MAX_DEPTH`] times.
-fn check_value(value: &Value, depth: usize) -> Result<(), DocumentError> {
-    if depth > MAX_DEPTH && matches!(value, Value::Array(_) | Value::Object(_)) {
-        return Err(too_deep());
-    }
-    match value {
-        Value::String(text) => check_text(text),
-        Value::Array(items) => items.iter().try_for_each(|item| check_value(item, depth + 1)),
-        Value::Object(fields) => {
-            fields.iter().try_for_each(|(key, value)| check_text(key).and_then(|()| check_value(value, depth + 1)))
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
-    }
-}
-
-/// PostgreSQL cannot keep U+0000, and SQLite's functions end a text there.
-fn check_text(text: &str) -> Result<(), DocumentError> {
-    if text.contains('\0') {
-        let error = "invalid body: a key or text contains the character U+0000, which cannot be stored; remove it";
-        return Err(DocumentError::Invalid(error.into()));
-    }
-    Ok(())
-}
-
-fn too_deep() -> DocumentError {
-    DocumentError::Invalid(format!("the document is nested deeper than {MAX_DEPTH} levels"))
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
-    }
 }
 
 #[cfg(test)]
@@ -251,16 +216,28 @@ mod tests {
     }
 
     fn error(text: impl AsRef<[u8]>) -> String {
-        parse(text.as_ref()).expect_err("this is no document").to_string()
+        Content::parse(text.as_ref()).expect_err("this is no document").to_string()
+    }
+
+    fn document(content: &Content) -> Result<Document, DocumentError> {
+        let who = Identity { account: "one".into(), ..Identity::anonymous("tenant".into()) };
+        Document::new("1".into(), &who, DateTime::UNIX_EPOCH, content)
     }
 
     #[test]
     fn keys_keep_their_order_and_the_last_of_a_kind_counts() {
-        let content = parse(br#" {"b":1,"a":[1.0,-0.0,1e300],"b":"\u00e9\ud83d\ude00\/","__proto__":{}} "#).unwrap();
-
-        let text = canonical(&content).unwrap();
-
-        assert_eq!(text, r#"{"b":"é😀/","a":[1.0,-0.0,1e+300],"__proto__":{}}"#);
+        for (body, text) in [
+            (
+                r#" {"b":1,"a":[1.0,-0.0,1e300, {} , [ ] ],"b":"\u00e9\ud83d\ude00\/","__proto__":{}} "#,
+                r#"{"b":"é😀/","a":[1.0,-0.0,1e+300,{},[]],"__proto__":{}}"#,
+            ),
+            (r#"{"a":{"x":{"y":1,"y":[2,"}"]},"z":3,"x":null,"":0}}"#, r#"{"a":{"x":null,"z":3,"":0}}"#),
+            (r#"{"\u0061":"\\\"","a":"{,:"}"#, r#"{"a":"{,:"}"#),
+            (r#"{"id":1,"a":1,"id":2,"accountId":{}}"#, r#"{"a":1}"#),
+            (r#"{"id":1}"#, "{}"),
+        ] {
+            assert_eq!(Content::parse(body.as_bytes()).unwrap().as_str(), text);
+        }
     }
 
     #[test]
@@ -291,41 +268,64 @@ mod tests {
 
     #[test]
     fn depth_is_limited() {
-        assert!(parse(nested(MAX_DEPTH).as_bytes()).is_ok());
+        let too_deep = || DocumentError::Invalid("the document is nested deeper than 100 levels".into());
+        assert!(Content::parse(nested(MAX_DEPTH).as_bytes()).is_ok());
 
         for text in [nested(MAX_DEPTH + 1), nested(129), "[".repeat(1_000_000), "{\"a\":".repeat(200_000)] {
-            assert_eq!(parse(text.as_bytes()), Err(too_deep()));
+            assert_eq!(Content::parse(text.as_bytes()), Err(too_deep()));
         }
-        let mut content = Map::new();
-        for _ in 0..MAX_DEPTH {
-            content = Map::from_iter([("a".to_owned(), Value::Object(content))]);
-        }
-        assert_eq!(check(&content), Err(too_deep()));
-        assert!(parse(format!(r#"{{"a":"{}"}}"#, "[\\\"{".repeat(200)).as_bytes()).is_ok());
+        assert_eq!(parse_many(format!("[{}]", nested(MAX_DEPTH)).as_bytes(), 1).unwrap().len(), 1);
+        assert!(parse_many(format!("[{}]", nested(MAX_DEPTH + 1)).as_bytes(), 1).is_err());
+        assert!(serde_json::from_str::<Content>(&nested(MAX_DEPTH)).is_ok());
+        assert!(serde_json::from_str::<Content>(&nested(MAX_DEPTH + 1)).is_err());
+        assert!(Content::parse(format!(r#"{{"a":"{}"}}"#, "[\\\"{".repeat(200)).as_bytes()).is_ok());
     }
 
     #[test]
     fn size_is_limited_without_the_platforms_fields() {
         let largest = |more: usize| json!({ "a": "x".repeat(MAX_BYTES - r#"{"a":""}"#.len() + more) }).to_string();
 
-        let content = parse(largest(0).as_bytes()).unwrap();
-        assert!(canonical(&with_envelope("some-id", "some-account", content)).is_ok());
+        let content = Content::parse(largest(0).as_bytes()).unwrap();
+        let mut largest_of_all = document(&content).unwrap();
 
-        let error = parse(largest(1).as_bytes()).unwrap_err();
+        let error = Content::parse(largest(1).as_bytes()).unwrap_err();
         assert_eq!(error, DocumentError::TooLarge("a document has at most 1048576 bytes; this one has 1048577".into()));
-        let mut content = parse(largest(0).as_bytes()).unwrap();
-        merge(&mut content, parse(br#"{"b":1}"#).unwrap());
-        assert!(matches!(canonical(&content), Err(DocumentError::TooLarge(_))));
+        let unchanged = largest_of_all.clone();
+        let larger = largest_of_all.merge(&Content::parse(br#"{"b":1}"#).unwrap());
+        assert!(matches!(larger, Err(DocumentError::TooLarge(_))));
+        assert!(matches!(largest_of_all.increment("n", 1), Err(DocumentError::TooLarge(_))));
+        assert_eq!(largest_of_all, unchanged);
+        let unchecked: Content = serde_json::from_str(&largest(1)).unwrap();
+        assert!(matches!(document(&unchecked), Err(DocumentError::TooLarge(_))));
     }
 
     #[test]
     fn clients_set_neither_id_nor_account() {
-        let own = parse(br#"{"b":1,"id":"mine","accountId":7,"a":2}"#).unwrap();
+        let own = Content::parse(br#"{"b":1,"id":"mine","accountId":7,"a":2}"#).unwrap();
 
-        let mut content = with_envelope("1", "one", own);
-        merge(&mut content, parse(br#"{"accountId":"two","c":3,"id":null,"b":null}"#).unwrap());
+        let mut document = document(&own).unwrap();
+        document.merge(&Content::parse(br#"{"accountId":"two","c":3,"id":null,"b":null}"#).unwrap()).unwrap();
 
-        assert_eq!(canonical(&content).unwrap(), r#"{"id":"1","accountId":"one","b":null,"a":2,"c":3}"#);
+        assert_eq!(&*document.text, r#"{"id":"1","accountId":"one","b":null,"a":2,"c":3}"#);
+        assert_eq!(document.version, 2);
+    }
+
+    #[test]
+    fn many_are_read_up_to_a_number() {
+        assert_eq!(
+            parse_many(br#"[{"a":1},{}]"#, 2).unwrap(),
+            [Content::parse(br#"{"a":1}"#).unwrap(), Content::empty()]
+        );
+        for (text, part) in [
+            ("[{},{},{}]", "at most 2 documents"),
+            ("[{},1]", "this is a number"),
+            ("{}", "expected an array of documents"),
+            ("[{}] x", "trailing characters"),
+            ("", "it is empty"),
+        ] {
+            let error = parse_many(text.as_bytes(), 2).unwrap_err().to_string();
+            assert!(error.starts_with("invalid body: ") && error.contains(part), "{text}: {error}");
+        }
     }
 
     /// Any JSON, with the characters and numbers that parsers differ on.
@@ -350,24 +350,25 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_a_document_or_an_error(bytes: Vec<u8>) {
-            let _ = parse(&bytes);
+            let _ = Content::parse(&bytes);
         }
 
         #[test]
         fn any_json_is_a_document_or_a_clear_error(value in any_value()) {
-            match parse(value.to_string().as_bytes()) {
-                Ok(content) => prop_assert_eq!(Value::Object(content), value),
+            match Content::parse(value.to_string().as_bytes()) {
+                Ok(content) => prop_assert_eq!(content.as_str(), value.to_string()),
                 Err(error) => prop_assert!(!value.is_object() || error.to_string().contains("U+0000")),
             }
         }
 
         #[test]
         fn what_was_read_is_written_and_read_the_same(value in any_value()) {
-            if let Ok(content) = parse(json!({ "a": value }).to_string().as_bytes()) {
-                let text = canonical(&content).unwrap();
-                let again = parse(text.as_bytes()).unwrap();
-                prop_assert_eq!(&again, &content);
-                prop_assert_eq!(canonical(&again).unwrap(), text);
+            if let Ok(content) = Content::parse(json!({ "a": value, "b": [] }).to_string().as_bytes()) {
+                let mut document = document(&content).unwrap();
+                prop_assert_eq!(&document.fields()["a"], &value);
+                prop_assert_eq!(Content::parse(document.text.as_bytes()).unwrap(), content.clone());
+                document.merge(&content).unwrap();
+                prop_assert_eq!(Content::parse(document.text.as_bytes()).unwrap(), content);
             }
         }
     }

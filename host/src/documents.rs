@@ -4,12 +4,10 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
-
 use crate::{
     channels::Channels,
     collection,
-    document::{ChangeKind, Document, DocumentChange, Page, PageRequest},
+    document::{ChangeKind, Content, Document, DocumentChange, Page, PageRequest},
     event::Cause,
     filter::Filter,
     identity::Identity,
@@ -56,13 +54,7 @@ impl Documents {
     }
 
     /// Creates one document.
-    pub async fn create(
-        &self,
-        who: &Identity,
-        collection: &str,
-        content: Map<String, Value>,
-        cause: Cause,
-    ) -> Result<Document> {
+    pub async fn create(&self, who: &Identity, collection: &str, content: Content, cause: Cause) -> Result<Document> {
         let created = self.create_many(who, collection, vec![content], cause).await?;
         created.into_iter().next().ok_or(DocumentsError::Missing)
     }
@@ -72,7 +64,7 @@ impl Documents {
         &self,
         who: &Identity,
         collection: &str,
-        contents: Vec<Map<String, Value>>,
+        contents: Vec<Content>,
         cause: Cause,
     ) -> Result<Vec<Document>> {
         check(who, collection)?;
@@ -115,7 +107,7 @@ impl Documents {
         who: &Identity,
         collection: &str,
         id: &str,
-        changes: Map<String, Value>,
+        changes: Content,
         cause: Cause,
     ) -> Result<Document> {
         check(who, collection)?;
@@ -133,7 +125,7 @@ impl Documents {
         who: &Identity,
         collection: &str,
         filter: &Filter,
-        changes: Map<String, Value>,
+        changes: Content,
         cause: Cause,
     ) -> Result<usize> {
         check(who, collection)?;
@@ -227,15 +219,20 @@ fn check(who: &Identity, collection: &str) -> Result<()> {
 
 /// A page as it goes over the wire; `results` is `null` when empty, as clients expect.
 pub fn page_text(page: &Page) -> String {
-    /// Borrowed, because a page may be large.
-    #[derive(serde::Serialize)]
-    struct View<'a> {
-        page: u32,
-        size: u32,
-        total: i64,
-        results: Option<Vec<&'a Map<String, Value>>>,
+    let Page { page, size, total, results } = page;
+    format!(r#"{{"page":{page},"size":{size},"total":{total},"results":{}}}"#, array_text(results))
+}
+
+/// Documents as they go over the wire: an array, or `null` when there are none.
+pub fn array_text(documents: &[Document]) -> String {
+    if documents.is_empty() {
+        return "null".into();
     }
-    let results = (!page.results.is_empty()).then(|| page.results.iter().map(|document| &document.content).collect());
-    let view = View { page: page.page, size: page.size, total: page.total, results };
-    serde_json::to_string(&view).unwrap_or_default()
+    let mut array = String::with_capacity(documents.iter().map(|document| document.text.len() + 1).sum::<usize>() + 1);
+    for document in documents {
+        array.push(if array.is_empty() { '[' } else { ',' });
+        array.push_str(&document.text);
+    }
+    array.push(']');
+    array
 }

@@ -10,7 +10,7 @@ use axum::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{
     error::ApiError,
@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     app::App,
-    document::{self, DocumentError, MAX_PAGE_SIZE, PageRequest},
-    documents::{DocumentsError, page_text},
+    document::{self, Content, DocumentError, MAX_PAGE_SIZE, PageRequest},
+    documents::{DocumentsError, array_text, page_text},
     event::Cause,
     filter::{Filter, FilterError},
     identity::Identity,
@@ -136,26 +136,13 @@ async fn create(
     if parameters.bulk.is_some() {
         return create_bulk(&app, &who, &collection, &body).await;
     }
-    let content = document::parse(&body)?;
+    let content = Content::parse(&body)?;
     let created = app.documents.create(&who, &collection, content, Cause::outside()).await?;
-    Ok(object(StatusCode::CREATED, &created.content))
+    Ok(json_text(StatusCode::CREATED, created.text.to_string()))
 }
 
 async fn create_bulk(app: &App, who: &Identity, collection: &str, body: &[u8]) -> Answer {
-    let invalid = || ApiError::BadRequest("invalid body: a bulk create takes an array of objects".into());
-    let Value::Array(items) = value(body)? else { return Err(invalid()) };
-    if items.len() > MAX_BULK {
-        return Err(ApiError::TooLarge(format!(
-            "a bulk create takes at most {MAX_BULK} documents; this one has {}",
-            items.len()
-        )));
-    }
-    let mut contents = Vec::with_capacity(items.len());
-    for item in items {
-        let Value::Object(content) = item else { return Err(invalid()) };
-        document::check(&content)?;
-        contents.push(content);
-    }
+    let contents = document::parse_many(body, MAX_BULK)?;
     app.documents.create_many(who, collection, contents, Cause::outside()).await?;
     Ok(json_value(StatusCode::CREATED, &true))
 }
@@ -170,9 +157,7 @@ async fn by_ids(app: &App, who: &Identity, collection: &str, body: &[u8]) -> Ans
         return Err(ApiError::BadRequest(format!("at most {MAX_PAGE_SIZE} ids can be asked for at once")));
     }
     let found = app.documents.get_many(who, collection, &ids).await?;
-    let found: Option<Vec<_>> =
-        (!found.is_empty()).then(|| found.into_iter().map(|document| document.content).collect());
-    Ok(json_value(StatusCode::OK, &json!(found)))
+    Ok(json_text(StatusCode::OK, array_text(&found)))
 }
 
 async fn show(
@@ -181,7 +166,7 @@ async fn show(
     Path((collection, id)): Path<(String, String)>,
 ) -> Answer {
     let document = app.documents.get(&who, &collection, &id).await?;
-    Ok(object(StatusCode::OK, &document.content))
+    Ok(json_text(StatusCode::OK, document.text.to_string()))
 }
 
 async fn update(
@@ -194,9 +179,9 @@ async fn update(
 }
 
 async fn update_one(app: &App, who: &Identity, collection: &str, id: &str, body: &[u8]) -> Answer {
-    let changes = document::parse(body)?;
+    let changes = Content::parse(body)?;
     let updated = app.documents.update(who, collection, id, changes, Cause::outside()).await?;
-    Ok(object(StatusCode::OK, &updated.content))
+    Ok(json_text(StatusCode::OK, updated.text.to_string()))
 }
 
 async fn remove(Caller(who): Caller, State(app): State<App>, Path((collection, id)): Path<(String, String)>) -> Answer {
@@ -206,7 +191,7 @@ async fn remove(Caller(who): Caller, State(app): State<App>, Path((collection, i
 
 #[derive(Deserialize)]
 struct BulkUpdate {
-    update: Map<String, Value>,
+    update: Content,
     clauses: Value,
 }
 
@@ -224,7 +209,6 @@ async fn update_bulk(
     let invalid =
         |error| ApiError::BadRequest(format!("invalid body: a bulk update takes {{\"update\", \"clauses\"}}: {error}"));
     let BulkUpdate { update, clauses } = serde_json::from_slice(&body).map_err(invalid)?;
-    document::check(&update)?;
     let filter = Filter::parse(&clauses)?;
     let count = app.documents.update_many(&who, &collection, &filter, update, Cause::outside()).await?;
     Ok(json_value(StatusCode::OK, &count))
@@ -367,10 +351,6 @@ async fn unknown() -> ApiError {
 
 fn value(body: &[u8]) -> Result<Value, ApiError> {
     serde_json::from_slice(body).map_err(|error| ApiError::BadRequest(format!("the body is not JSON: {error}")))
-}
-
-fn object(status: StatusCode, content: &Map<String, Value>) -> Response {
-    json_value(status, content)
 }
 
 /// JSON with exactly the media type that the original clients compare with.

@@ -4,12 +4,12 @@
 //! else's.
 
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use wasmtime::Result;
 
 use super::{Invocation, refuse, world::thimble::functions::documents::Host, world::thimble::functions::types::Error};
 use crate::{
-    document::{self, MAX_PAGE_SIZE, PageRequest},
+    document::{self, Content, MAX_PAGE_SIZE, PageRequest},
     documents::page_text,
     filter::Filter,
 };
@@ -25,7 +25,7 @@ impl Host for Invocation {
     async fn get(&mut self, collection: String, id: String) -> Answer<String> {
         self.count_read(0)?;
         let found = self.services.documents.get(&self.call.identity, &collection, &id).await;
-        self.answer(found.map(|document| text(&document.content)))
+        self.answer(found.map(|document| document.text.to_string()))
     }
 
     async fn list(&mut self, collection: String, options: String) -> Answer<String> {
@@ -58,14 +58,14 @@ impl Invocation {
         let content = document(text)?;
         let (who, cause) = (&self.call.identity, self.cause.clone());
         let created = self.services.documents.create(who, collection, content, cause).await?;
-        Ok(self::text(&created.content))
+        Ok(created.text.to_string())
     }
 
     async fn update_document(&self, collection: &str, id: &str, text: &str) -> std::result::Result<String, Error> {
         let changes = document(text)?;
         let (who, cause) = (&self.call.identity, self.cause.clone());
         let updated = self.services.documents.update(who, collection, id, changes, cause).await?;
-        Ok(self::text(&updated.content))
+        Ok(updated.text.to_string())
     }
 
     async fn page(&self, collection: &str, clauses: Option<&str>, options: &str) -> std::result::Result<String, Error> {
@@ -88,14 +88,14 @@ impl Invocation {
 }
 
 /// Reads a document; what is far too large is not parsed, which could not be interrupted.
-fn document(text: &str) -> std::result::Result<Map<String, Value>, Error> {
+fn document(text: &str) -> std::result::Result<Content, Error> {
     if text.len() > 2 * document::MAX_BYTES {
         return Err(refuse(
             "too-large",
             format!("a document has at most {} bytes; this one has {}", document::MAX_BYTES, text.len()),
         ));
     }
-    Ok(document::parse(text.as_bytes())?)
+    Ok(Content::parse(text.as_bytes())?)
 }
 
 /// The options of `list` and `query`, as their documentation names them; unknown ones are ignored.
@@ -133,8 +133,4 @@ fn json(text: &str, what: &str) -> std::result::Result<Value, Error> {
         return Ok(Value::Null);
     }
     serde_json::from_str(text).map_err(|error| refuse("invalid", format!("{what} are not JSON: {error}")))
-}
-
-fn text(content: &Map<String, Value>) -> String {
-    serde_json::to_string(content).unwrap_or_default()
 }

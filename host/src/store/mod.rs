@@ -7,10 +7,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use serde_json::{Map, Value};
 
 use crate::{
-    document::{Document, Page, PageRequest},
+    document::{Content, Document, Page, PageRequest},
     filter::Filter,
     function::{Function, Version},
     identity::Identity,
@@ -148,12 +147,12 @@ pub trait Store: Send + Sync {
     /// Removes a user; whether there was one.
     async fn delete_user(&self, tenant: &str, id: &str) -> Result<bool, StoreError>;
 
-    /// Creates documents that belong to `who`, all or none; `id` and `accountId` in the contents are overwritten.
+    /// Creates documents that belong to `who`, all or none.
     async fn create_documents(
         &self,
         who: &Identity,
         collection: &str,
-        contents: Vec<Map<String, Value>>,
+        contents: Vec<Content>,
     ) -> Result<Vec<Document>, StoreError>;
     /// A document that `who` may read.
     async fn document(&self, who: &Identity, collection: &str, id: &str) -> Result<Option<Document>, StoreError>;
@@ -175,7 +174,7 @@ pub trait Store: Send + Sync {
         who: &Identity,
         collection: &str,
         id: &str,
-        changes: Map<String, Value>,
+        changes: Content,
     ) -> Result<Updated, StoreError>;
     /// The same for all documents that match and `who` may write, in one transaction; returns them as they are then.
     async fn update_documents(
@@ -183,7 +182,7 @@ pub trait Store: Send + Sync {
         who: &Identity,
         collection: &str,
         filter: &Filter,
-        changes: Map<String, Value>,
+        changes: Content,
     ) -> Result<Vec<Document>, StoreError>;
     /// Adds `by` to a top-level number, a missing one counting as 0. [`StoreError::Invalid`] when it is not a number.
     async fn increment(

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{NewTenant, Store, open};
 use crate::{
-    document::{Document, PageRequest},
+    document::{Content, Document, PageRequest},
     filter::Filter,
     identity::{Identity, OWNER_ROLE, ROOT_ROLE},
     user::{Tenant, User},
@@ -88,8 +88,8 @@ async fn root(store: &dyn Store, tenant: &str) -> Identity {
     Identity { role: ROOT_ROLE, ..somebody(store, tenant, "root", "root").await }
 }
 
-fn object(value: Value) -> Map<String, Value> {
-    value.as_object().unwrap().clone()
+fn object(value: Value) -> Content {
+    serde_json::from_value(value).unwrap()
 }
 
 fn filter(clauses: Value) -> Filter {
@@ -109,7 +109,7 @@ async fn all(store: &dyn Store, who: &Identity, collection: &str) -> Vec<Documen
 
 /// One field of each document.
 fn values(documents: &[Document], field: &str) -> Value {
-    documents.iter().map(|document| document.content.get(field).cloned().unwrap_or_default()).collect()
+    documents.iter().map(|document| document.fields().remove(field).unwrap_or_default()).collect()
 }
 
 on_every_store! {
@@ -144,7 +144,7 @@ async fn databases_that_are_not_supported_are_refused_without_their_password() {
 
 /// So that a test can say what a document holds in one line.
 fn content(document: &Document) -> Value {
-    let mut content = document.content.clone();
+    let mut content = document.fields();
     content.retain(|field, _| field != "id" && field != "accountId");
     json!(content)
 }

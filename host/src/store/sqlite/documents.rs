@@ -3,18 +3,17 @@
 use std::collections::HashMap;
 
 use futures_util::{Stream, TryStreamExt};
-use serde_json::{Map, Number, Value};
 use sqlx::{Connection, FromRow, Row, SqliteConnection, sqlite::SqliteRow};
 use uuid::Uuid;
 
 use super::{
     MAX_QUERY_TIME, Result,
-    columns::{from_json, json, micros, now, time},
+    columns::{json, micros, now, time},
     conditions::{Sql, push_documents, push_filter, push_order_keys, push_scope},
     limit_time, unlimit_time,
 };
 use crate::{
-    document::{self, Document, DocumentError, MAX_PAGE_SIZE, Page, PageRequest},
+    document::{Content, Document, DocumentError, MAX_PAGE_SIZE, Page, PageRequest},
     filter::{Field, Filter},
     identity::Identity,
     permissions::{Permissions, Scope},
@@ -27,14 +26,8 @@ const MAX_CHANGED: usize = 10_000;
 /// At most this many bytes of documents are read at once, because they are all held in memory.
 const MAX_READ: usize = 32 << 20;
 
-/// A new document and the text it is kept as.
-pub struct New {
-    document: Document,
-    body: String,
-}
-
 /// Documents that belong to `who`, not stored yet.
-pub fn prepare(who: &Identity, collection: &str, contents: Vec<Map<String, Value>>) -> Result<Vec<New>> {
+pub fn prepare(who: &Identity, collection: &str, contents: &[Content]) -> Result<Vec<Document>> {
     if !Permissions::of(collection).may_create(who) {
         return Err(StoreError::Forbidden);
     }
@@ -43,22 +36,20 @@ pub fn prepare(who: &Identity, collection: &str, contents: Vec<Map<String, Value
         return Err(StoreError::Invalid(format!("at most {MAX_CHANGED} documents are created at once, not {count}")));
     }
     let created = now();
-    let new = |content| {
-        let id = Uuid::new_v4().to_string();
-        let content = document::with_envelope(&id, &who.account, content);
-        let body = document::canonical(&content)?;
-        let (account, owner) = (who.account.clone(), who.user.clone());
-        Ok(New { document: Document { id, account, owner, created, version: 1, content }, body })
-    };
-    contents.into_iter().map(new).collect()
+    let new = |content| Document::new(Uuid::new_v4().to_string(), who, created, content);
+    contents.iter().map(|content| new(content).map_err(Into::into)).collect()
 }
 
-pub async fn add(db: &mut SqliteConnection, tenant: &str, collection: &str, new: Vec<New>) -> Result<Vec<Document>> {
+pub async fn add(
+    db: &mut SqliteConnection,
+    tenant: &str,
+    collection: &str,
+    new: Vec<Document>,
+) -> Result<Vec<Document>> {
     let add = "
         insert into documents (tenant, collection, id, account, owner, created, version, body)
         values (?, ?, ?, ?, ?, ?, ?, ?)";
-    let mut added = Vec::with_capacity(new.len());
-    for New { document, body } in new {
+    for document in &new {
         sqlx::query(add)
             .bind(tenant)
             .bind(collection)
@@ -67,12 +58,11 @@ pub async fn add(db: &mut SqliteConnection, tenant: &str, collection: &str, new:
             .bind(&document.owner)
             .bind(micros(document.created))
             .bind(document.version)
-            .bind(body)
+            .bind(&*document.text)
             .execute(&mut *db)
             .await?;
-        added.push(document);
     }
-    Ok(added)
+    Ok(new)
 }
 
 pub async fn get(db: &mut SqliteConnection, who: &Identity, collection: &str, id: &str) -> Result<Option<Document>> {
@@ -141,13 +131,9 @@ pub async fn update(
     who: &Identity,
     collection: &str,
     id: &str,
-    changes: Map<String, Value>,
+    changes: &Content,
 ) -> Result<Updated> {
-    change(db, who, collection, id, |content| {
-        document::merge(content, changes);
-        Ok(())
-    })
-    .await
+    change(db, who, collection, id, |document| document.merge(changes)).await
 }
 
 pub async fn update_matching(
@@ -155,11 +141,17 @@ pub async fn update_matching(
     who: &Identity,
     collection: &str,
     filter: &Filter,
-    changes: Map<String, Value>,
+    changes: &Content,
 ) -> Result<Vec<Document>> {
     let mut rows = matching(db, who, collection, filter).await?;
+    let mut size = 0;
     for stored in &mut rows {
-        document::merge(&mut stored.document.content, changes.clone());
+        stored.document.merge(changes)?;
+        size += stored.document.text.len();
+        if size > MAX_READ {
+            let error = format!("the documents would have more than {MAX_READ} bytes together: change fewer at a time");
+            return Err(StoreError::Invalid(error));
+        }
         replace(db, stored).await?;
     }
     Ok(rows.into_iter().map(|row| row.document).collect())
@@ -173,22 +165,7 @@ pub async fn increment(
     field: &str,
     by: i64,
 ) -> Result<Updated> {
-    if document::is_platform_field(field) {
-        return Err(StoreError::Invalid(format!("the field `{field}` cannot be changed")));
-    }
-    change(db, who, collection, id, |content| {
-        let number = match content.get(field) {
-            None => Some(Number::from(by)),
-            Some(Value::Number(number)) => sum(number, by),
-            Some(_) => None,
-        };
-        let Some(number) = number else {
-            return Err(StoreError::Invalid(format!("the field `{field}` is not a number that can be incremented")));
-        };
-        content.insert(field.to_owned(), number.into());
-        Ok(())
-    })
-    .await
+    change(db, who, collection, id, |document| document.increment(field, by)).await
 }
 
 pub async fn delete(db: &mut SqliteConnection, who: &Identity, collection: &str, id: &str) -> Result<Option<Document>> {
@@ -228,7 +205,6 @@ pub async fn collections(db: &mut SqliteConnection, tenant: &str) -> Result<Vec<
 struct Stored {
     seq: i64,
     document: Document,
-    size: usize,
 }
 
 impl FromRow<'_, SqliteRow> for Stored {
@@ -239,9 +215,9 @@ impl FromRow<'_, SqliteRow> for Stored {
             owner: row.try_get("owner")?,
             created: time(row, "created")?,
             version: row.try_get("version")?,
-            content: from_json(row, "body")?,
+            text: row.try_get::<&str, _>("body")?.into(),
         };
-        Ok(Self { seq: row.try_get("seq")?, document, size: row.try_get::<&str, _>("body")?.len() })
+        Ok(Self { seq: row.try_get("seq")?, document })
     }
 }
 
@@ -284,7 +260,7 @@ async fn change(
     who: &Identity,
     collection: &str,
     id: &str,
-    change: impl FnOnce(&mut Map<String, Value>) -> Result<()>,
+    change: impl FnOnce(&mut Document) -> std::result::Result<(), DocumentError>,
 ) -> Result<Updated> {
     let permissions = Permissions::of(collection);
     let Some(mut stored) = find(db, who, collection, id, permissions.readable(who)).await? else {
@@ -293,17 +269,15 @@ async fn change(
     if !permissions.may_write(who, &stored.document.account, &stored.document.owner) {
         return Ok(Updated::Forbidden);
     }
-    change(&mut stored.document.content)?;
-    replace(db, &mut stored).await?;
+    change(&mut stored.document)?;
+    replace(db, &stored).await?;
     Ok(Updated::Done(stored.document))
 }
 
-/// Stores the changed content of a document.
-async fn replace(db: &mut SqliteConnection, stored: &mut Stored) -> Result<()> {
-    let body = document::canonical(&stored.document.content)?;
-    stored.document.version += 1;
+/// Stores a document that has changed.
+async fn replace(db: &mut SqliteConnection, stored: &Stored) -> Result<()> {
     sqlx::query("update documents set body = ?, version = ? where seq = ?")
-        .bind(body)
+        .bind(&*stored.document.text)
         .bind(stored.document.version)
         .bind(stored.seq)
         .execute(db)
@@ -315,7 +289,7 @@ async fn collect(mut rows: impl Stream<Item = sqlx::Result<Stored>> + Unpin) -> 
     let mut collected = Vec::new();
     let mut size = 0;
     while let Some(row) = rows.try_next().await? {
-        size += row.size;
+        size += row.document.text.len();
         if size > MAX_READ {
             let error = format!("these documents have more than {MAX_READ} bytes together: ask for fewer at a time");
             return Err(StoreError::Invalid(error));
@@ -323,15 +297,6 @@ async fn collect(mut rows: impl Stream<Item = sqlx::Result<Stored>> + Unpin) -> 
         collected.push(row);
     }
     Ok(collected)
-}
-
-/// As integers as long as the sum is one that JSON can say exactly, else as floating point.
-fn sum(number: &Number, by: i64) -> Option<Number> {
-    let integer = number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from));
-    let sum = integer.map(|integer| integer + i128::from(by));
-    let exact =
-        sum.and_then(|sum| i64::try_from(sum).map(Number::from).or_else(|_| u64::try_from(sum).map(Number::from)).ok());
-    exact.or_else(|| Number::from_f64(number.as_f64()? + by as f64))
 }
 
 impl From<DocumentError> for StoreError {

@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
-use serde_json::{Map, Value};
 use sqlx::{SqliteConnection, SqlitePool, pool::PoolConnection};
 
 use self::writer::Writer;
 use super::{NewTenant, NewVersion, Store, StoreError, Updated};
 use crate::{
-    document::{Document, Page, PageRequest},
+    document::{Content, Document, Page, PageRequest},
     filter::Filter,
     function::{Function, Version},
     identity::Identity,
@@ -171,9 +170,9 @@ impl Store for Sqlite {
         &self,
         who: &Identity,
         collection: &str,
-        contents: Vec<Map<String, Value>>,
+        contents: Vec<Content>,
     ) -> Result<Vec<Document>> {
-        let new = documents::prepare(who, collection, contents)?;
+        let new = documents::prepare(who, collection, &contents)?;
         let (tenant, collection) = (who.tenant.clone(), collection.to_owned());
         self.writer.write(move |db| async move { documents::add(db, &tenant, &collection, new).await }.boxed()).await
     }
@@ -194,16 +193,10 @@ impl Store for Sqlite {
         documents::count(&mut *self.reader().await?, who, collection, filter).await
     }
 
-    async fn update_document(
-        &self,
-        who: &Identity,
-        collection: &str,
-        id: &str,
-        changes: Map<String, Value>,
-    ) -> Result<Updated> {
+    async fn update_document(&self, who: &Identity, collection: &str, id: &str, changes: Content) -> Result<Updated> {
         let (who, collection, id) = (who.clone(), collection.to_owned(), id.to_owned());
         self.writer
-            .write(move |db| async move { documents::update(db, &who, &collection, &id, changes).await }.boxed())
+            .write(move |db| async move { documents::update(db, &who, &collection, &id, &changes).await }.boxed())
             .await
     }
 
@@ -212,12 +205,12 @@ impl Store for Sqlite {
         who: &Identity,
         collection: &str,
         filter: &Filter,
-        changes: Map<String, Value>,
+        changes: Content,
     ) -> Result<Vec<Document>> {
         let (who, collection, filter) = (who.clone(), collection.to_owned(), filter.clone());
         self.writer
             .write(move |db| {
-                async move { documents::update_matching(db, &who, &collection, &filter, changes).await }.boxed()
+                async move { documents::update_matching(db, &who, &collection, &filter, &changes).await }.boxed()
             })
             .await
     }

@@ -161,9 +161,9 @@ on_every_store! {
 
             let found = store.list(&root, &collection, &filter, &page).await;
 
-            let mut expected: Vec<Document> = made.into_iter().filter(|made| filter.matches(&made.content)).collect();
+            let mut expected: Vec<Document> = made.into_iter().filter(|made| filter.matches(&made.fields())).collect();
             let sort = Field::parse(&sort).unwrap();
-            expected.sort_by(|one, two| filter::compare(sort.of(&one.content), sort.of(&two.content)));
+            expected.sort_by(|one, two| filter::compare(sort.of(&one.fields()), sort.of(&two.fields())));
             let found = found.map_err(|error| TestCaseError::fail(format!("{error:?}")))?;
             prop_assert_eq!(found.results, expected);
             Ok(())

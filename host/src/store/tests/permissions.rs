@@ -89,7 +89,7 @@ on_every_store! {
         create(&*store, &ann, "pub_x", &[json!({ "by": "ann" })]).await;
 
         assert_eq!((made[0].account.as_str(), made[0].owner.as_str()), ("", ""));
-        assert_eq!(made[0].content["accountId"], "");
+        assert_eq!(made[0].fields()["accountId"], "");
         assert_eq!(values(&all(&*store, &nobody, "pub_x").await, "by"), json!(["nobody", "ann"]));
         let changes = object(json!({ "by": "x" }));
         for who in [&nobody, &ann] {
