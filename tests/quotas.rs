@@ -193,8 +193,8 @@ async fn writes_of_a_run_are_limited_by_number_and_bytes() {
     }
 }
 
-#[tokio::test]
-async fn the_operator_sees_metrics_and_sets_an_app_s_quota() {
+/// A server of its own, its operator, and one app.
+async fn operated() -> (crate::harness::Server, Caller, Tenant) {
     let server = thimble(["serve"]).serve().await;
     let output = eventually("the operator token is shown", async || {
         let output = server.output();
@@ -205,6 +205,35 @@ async fn the_operator_sees_metrics_and_sets_an_app_s_quota() {
     let operator = Caller::nobody(&server.url).with_token(token);
     let keys = operator.post("/account/create", json!({ "email": "app@example.com" })).await.ok();
     let tenant = Tenant::with(&server, &text(&keys["pk"]), &text(&keys["rootToken"]));
+    (server, operator, tenant)
+}
+
+#[tokio::test]
+async fn an_app_keeps_no_more_documents_than_it_may() {
+    let (_server, operator, tenant) = operated().await;
+    let path = format!("/account/quota/{}", tenant.key);
+    assert_eq!(operator.put(&path, json!({ "documents": 2 })).await.ok()["documents"], 2);
+    let create = async || tenant.root.post("/db/tasks", json!({ "title": "a" })).await;
+
+    let first = create().await.json();
+    assert_eq!(create().await.status, 201);
+    let refused = create().await;
+    assert_eq!(refused.status, 507);
+    assert!(refused.text().contains("at most 2 documents") && refused.text().contains("tenant.documents"));
+    let told = tenant.value("function handle() { return create(\"tasks\", {}); }").await;
+    assert!(told["ok"] == false && text(&told["content"]).contains("at most 2 documents"), "{told}");
+    assert_eq!(tenant.root.post("/db/tasks?bulk=1", json!([{}, {}])).await.status, 507);
+    assert_eq!(operator.get(&path).await.ok()["storedDocuments"], 2);
+
+    tenant.root.delete(&format!("/db/tasks/{}", text(&first["id"]))).await.ok();
+    assert_eq!(create().await.status, 201);
+    operator.put(&path, json!({ "documentBytes": 100 })).await.ok();
+    assert_eq!(create().await.status, 507);
+}
+
+#[tokio::test]
+async fn the_operator_sees_metrics_and_sets_an_app_s_quota() {
+    let (_server, operator, tenant) = operated().await;
     assert_eq!(tenant.value(GOOD).await, "good");
 
     assert_eq!(tenant.root.get("/metrics").await.status, 400);

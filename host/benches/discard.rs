@@ -3,14 +3,14 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use thimble::{
-    document::{Content, Document, Page, PageRequest},
+    document::{Document, Page, PageRequest},
     filter::Filter,
     function::{Function, Version},
     identity::Identity,
     mail::{Mail, QueuedMail},
     quota::OwnQuota,
     run::Run,
-    store::{NewTenant, NewVersion, Store, StoreError, Updated},
+    store::{Done, NewTenant, NewVersion, Step, Store, StoreError, Stored, Transaction},
     usage::KeptUsage,
     user::{Tenant, User},
 };
@@ -27,14 +27,12 @@ macro_rules! unused {
         impl Store for Discard {
             async fn close(&self) {}
 
-            async fn create_documents(
-                &self,
-                who: &Identity,
-                _: &str,
-                contents: Vec<Content>,
-            ) -> Result<Vec<Document>> {
-                let document = |content| Document::new("id".into(), who, DateTime::<Utc>::UNIX_EPOCH, content);
-                contents.iter().map(|content| document(content).map_err(Into::into)).collect()
+            async fn commit(&self, transaction: Transaction) -> Result<Vec<Done>> {
+                let done = |step| match step {
+                    Step::Create { documents, .. } => Ok(Done::Documents(documents)),
+                    _ => Err(StoreError::Invalid("the benchmark's store only creates documents".into())),
+                };
+                transaction.steps.into_iter().map(done).collect()
             }
 
             $(async fn $verb(&self, $($name: $kind),*) -> Result<$answer> {
@@ -63,11 +61,7 @@ unused! {
     async fn documents(a: &Identity, b: &str, c: &[String]) -> Vec<Document>;
     async fn list(a: &Identity, b: &str, c: &Filter, d: &PageRequest) -> Page;
     async fn count(a: &Identity, b: &str, c: &Filter) -> i64;
-    async fn update_document(a: &Identity, b: &str, c: &str, d: Content) -> Updated;
-    async fn update_documents(a: &Identity, b: &str, c: &Filter, d: Content) -> Vec<Document>;
-    async fn increment(a: &Identity, b: &str, c: &str, d: &str, e: i64) -> Updated;
-    async fn delete_document(a: &Identity, b: &str, c: &str) -> Option<Document>;
-    async fn delete_documents(a: &Identity, b: &str, c: &Filter) -> Vec<Document>;
+    async fn stored(a: &str) -> Stored;
     async fn collections(a: &str) -> Vec<String>;
     async fn add_function(a: &str, b: &str, c: &str, d: NewVersion) -> Function;
     async fn add_version(a: &str, b: &str, c: &str, d: NewVersion) -> Option<Function>;

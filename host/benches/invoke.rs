@@ -27,6 +27,7 @@ use thimble::{
     mailer::Mailer,
     run::Outcome,
     runtime::{Prepared, Runtime},
+    usage::Usage,
 };
 use wasmtime::Store;
 
@@ -50,8 +51,9 @@ impl Bench {
         let (events, mut taken) = event_queue::queue(config.runtime.queue, config.runtime.queue_bytes);
         tokio::spawn(async move { while taken.recv().await.is_some() {} });
         let channels = Channels::new(Hub::new(&config.realtime), events);
+        let usage = Usage::new(clock.clone(), config.function.clone(), config.tenant.clone());
         let services = Services {
-            documents: Documents::new(store.clone(), channels.clone()),
+            documents: Documents::new(store.clone(), channels.clone(), usage, clock.clone()),
             channels,
             mailer: Mailer::new(&config.mail, true, store, clock.clone()).unwrap(),
             clock: clock.clone(),

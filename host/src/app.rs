@@ -100,7 +100,9 @@ impl App {
         let (events, incoming) = event_queue::queue(config.runtime.queue, config.runtime.queue_bytes);
         let hub = Hub::new(&config.realtime);
         let channels = Channels::new(hub.clone(), events);
-        let documents = Documents::new(store.clone(), channels.clone());
+        let (function, tenant) = (config.function.clone(), config.tenant.clone());
+        let usage = Usage::load(&*store, clock.clone(), function, tenant).await?;
+        let documents = Documents::new(store.clone(), channels.clone(), usage.clone(), clock.clone());
         let mailer = Mailer::new(&config.mail, config.server.dev, store.clone(), clock.clone())?;
         let limits = Arc::new(config.limits.clone());
         let runtime = Runtime::new(&config.runtime, limits, data, clock.clone()).await?;
@@ -111,8 +113,6 @@ impl App {
             mailer: mailer.clone(),
             clock: clock.clone(),
         };
-        let (function, tenant) = (config.function.clone(), config.tenant.clone());
-        let usage = Usage::load(&*store, clock.clone(), function, tenant).await?;
         let metrics = Metrics::default();
         let parts = dispatcher::Parts {
             registry: registry.clone(),

@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use serde_json::{Map, Number, Value};
 
 use crate::identity::Identity;
@@ -40,11 +40,12 @@ pub struct Document {
 }
 
 impl Document {
-    /// A new document that belongs to `who`.
+    /// A new document that belongs to `who`; stores keep the time in microseconds.
     pub fn new(id: String, who: &Identity, created: DateTime<Utc>, content: &Content) -> Result<Self, DocumentError> {
         content::check_size(content.as_str().len())?;
         let text = with_envelope(&id, &who.account, content.inside());
-        Ok(Self { id, account: who.account.clone(), owner: who.user.clone(), created, version: 1, text })
+        let (account, owner) = (who.account.clone(), who.user.clone());
+        Ok(Self { id, account, owner, created: created.trunc_subsecs(6), version: 1, text })
     }
 
     /// Sets the top-level fields that `changes` has, and counts the version up.

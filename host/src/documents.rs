@@ -4,15 +4,19 @@
 
 use std::sync::Arc;
 
+use uuid::Uuid;
+
 use crate::{
     channels::Channels,
+    clock::Clock,
     collection,
     document::{ChangeKind, Content, Document, DocumentChange, Page, PageRequest},
     event::Cause,
     filter::Filter,
     identity::Identity,
     permissions,
-    store::{Store, StoreError, Updated},
+    store::{Done, Step, Store, StoreError, Transaction, Updated},
+    usage::Usage,
 };
 
 /// Why something could not be done with documents.
@@ -43,14 +47,16 @@ pub enum DocumentsError {
 pub struct Documents {
     store: Arc<dyn Store>,
     channels: Channels,
+    usage: Usage,
+    clock: Arc<Clock>,
 }
 
 type Result<T> = std::result::Result<T, DocumentsError>;
 
 impl Documents {
-    /// Documents in a store, whose changes are told to channels.
-    pub fn new(store: Arc<dyn Store>, channels: Channels) -> Self {
-        Self { store, channels }
+    /// Documents in a store, within the quotas of their tenants, whose changes are told to channels.
+    pub fn new(store: Arc<dyn Store>, channels: Channels, usage: Usage, clock: Arc<Clock>) -> Self {
+        Self { store, channels, usage, clock }
     }
 
     /// Creates one document.
@@ -68,13 +74,10 @@ impl Documents {
         cause: Cause,
     ) -> Result<Vec<Document>> {
         check(who, collection)?;
-        let (this, who, collection) = (self.clone(), who.clone(), collection.to_owned());
-        self.whole(async move {
-            let created = this.store.create_documents(&who, &collection, contents).await?;
-            this.tell(&who, &collection, ChangeKind::Created, &created, cause).await;
-            Ok(created)
-        })
-        .await
+        let now = self.clock.now();
+        let new = |content| Document::new(Uuid::new_v4().to_string(), who, now, content);
+        let documents = contents.iter().map(new).collect::<std::result::Result<_, _>>().map_err(StoreError::from)?;
+        self.change_many(who, Step::Create { collection: collection.to_owned(), documents }, cause).await
     }
 
     /// A document by id.
@@ -111,12 +114,8 @@ impl Documents {
         cause: Cause,
     ) -> Result<Document> {
         check(who, collection)?;
-        let (this, who, collection, id) = (self.clone(), who.clone(), collection.to_owned(), id.to_owned());
-        self.whole(async move {
-            let updated = this.store.update_document(&who, &collection, &id, changes).await?;
-            this.updated(&who, &collection, updated, cause).await
-        })
-        .await
+        let (collection, id) = (collection.to_owned(), id.to_owned());
+        self.change_one(who, Step::Update { collection, id, changes }, cause).await
     }
 
     /// Merges `changes` into all documents that match and may be written; how many.
@@ -129,13 +128,8 @@ impl Documents {
         cause: Cause,
     ) -> Result<usize> {
         check(who, collection)?;
-        let (this, who, collection, filter) = (self.clone(), who.clone(), collection.to_owned(), filter.clone());
-        self.whole(async move {
-            let updated = this.store.update_documents(&who, &collection, &filter, changes).await?;
-            this.tell(&who, &collection, ChangeKind::Updated, &updated, cause).await;
-            Ok(updated.len())
-        })
-        .await
+        let (collection, filter) = (collection.to_owned(), filter.clone());
+        Ok(self.change_many(who, Step::UpdateMatching { collection, filter, changes }, cause).await?.len())
     }
 
     /// Adds to a number of a document.
@@ -149,48 +143,51 @@ impl Documents {
         cause: Cause,
     ) -> Result<Document> {
         check(who, collection)?;
-        let (this, who, collection) = (self.clone(), who.clone(), collection.to_owned());
-        let (id, field) = (id.to_owned(), field.to_owned());
-        self.whole(async move {
-            let updated = this.store.increment(&who, &collection, &id, &field, by).await?;
-            this.updated(&who, &collection, updated, cause).await
-        })
-        .await
+        let (collection, id, field) = (collection.to_owned(), id.to_owned(), field.to_owned());
+        self.change_one(who, Step::Increment { collection, id, field, by }, cause).await
     }
 
     /// Deletes a document; whether there was one that may be written.
     pub async fn delete(&self, who: &Identity, collection: &str, id: &str, cause: Cause) -> Result<bool> {
         check(who, collection)?;
-        let (this, who, collection, id) = (self.clone(), who.clone(), collection.to_owned(), id.to_owned());
-        self.whole(async move {
-            let deleted: Vec<_> = this.store.delete_document(&who, &collection, &id).await?.into_iter().collect();
-            this.tell(&who, &collection, ChangeKind::Deleted, &deleted, cause).await;
-            Ok(!deleted.is_empty())
-        })
-        .await
+        let (collection, id) = (collection.to_owned(), id.to_owned());
+        Ok(!self.change_many(who, Step::Delete { collection, id }, cause).await?.is_empty())
     }
 
     /// Deletes all documents that match and may be written; how many.
     pub async fn delete_many(&self, who: &Identity, collection: &str, filter: &Filter, cause: Cause) -> Result<usize> {
         check(who, collection)?;
-        let (this, who, collection, filter) = (self.clone(), who.clone(), collection.to_owned(), filter.clone());
-        self.whole(async move {
-            let deleted = this.store.delete_documents(&who, &collection, &filter).await?;
-            this.tell(&who, &collection, ChangeKind::Deleted, &deleted, cause).await;
-            Ok(deleted.len())
-        })
-        .await
+        let (collection, filter) = (collection.to_owned(), filter.clone());
+        Ok(self.change_many(who, Step::DeleteMatching { collection, filter }, cause).await?.len())
     }
 
-    async fn updated(&self, who: &Identity, collection: &str, updated: Updated, cause: Cause) -> Result<Document> {
-        match updated {
-            Updated::Done(document) => {
-                self.tell(who, collection, ChangeKind::Updated, std::slice::from_ref(&document), cause).await;
-                Ok(document)
-            }
-            Updated::Missing => Err(DocumentsError::Missing),
-            Updated::Forbidden => Err(DocumentsError::Forbidden),
+    async fn change_one(&self, who: &Identity, step: Step, cause: Cause) -> Result<Document> {
+        match self.change(who, step, cause).await? {
+            Done::Updated(Updated::Done(document)) => Ok(document),
+            Done::Updated(Updated::Forbidden) => Err(DocumentsError::Forbidden),
+            Done::Updated(Updated::Missing) | Done::Documents(_) => Err(DocumentsError::Missing),
         }
+    }
+
+    async fn change_many(&self, who: &Identity, step: Step, cause: Cause) -> Result<Vec<Document>> {
+        match self.change(who, step, cause).await? {
+            Done::Documents(documents) => Ok(documents),
+            Done::Updated(_) => Err(DocumentsError::Missing),
+        }
+    }
+
+    /// Takes one step and tells of what it changed.
+    async fn change(&self, who: &Identity, step: Step, cause: Cause) -> Result<Done> {
+        let (this, who) = (self.clone(), who.clone());
+        self.whole(async move {
+            let (collection, kind) = (step.collection().to_owned(), step.kind());
+            let most = this.usage.of_tenant(&who.tenant).stored();
+            let transaction = Transaction { who: who.clone(), most, steps: vec![step] };
+            let done = this.store.commit(transaction).await?.pop().ok_or(DocumentsError::Missing)?;
+            this.tell(&who, &collection, kind, done.changed(), cause).await;
+            Ok(done)
+        })
+        .await
     }
 
     /// Does something to its end, also when whoever asked for it goes away: a change without its event would be an event lost.

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::runtime::limits::{Limits, Setting};
+use crate::{
+    runtime::limits::{Limits, Setting},
+    store::Stored,
+};
 
 /// What one function may use; defaults and reasons stand in `config.default.toml`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +32,10 @@ pub struct TenantQuota {
     pub rate: u64,
     /// Fuel of all runs in a day (UTC).
     pub fuel_per_day: u64,
+    /// Documents that are kept.
+    pub documents: u64,
+    /// Bytes of all documents that are kept.
+    pub document_bytes: u64,
 }
 
 /// The settings of a [`TenantQuota`] that the operator changed for one tenant.
@@ -44,6 +51,12 @@ pub struct OwnQuota {
     /// See [`TenantQuota::fuel_per_day`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fuel_per_day: Option<u64>,
+    /// See [`TenantQuota::documents`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub documents: Option<u64>,
+    /// See [`TenantQuota::document_bytes`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub document_bytes: Option<u64>,
 }
 
 impl TenantQuota {
@@ -53,7 +66,15 @@ impl TenantQuota {
             concurrency: own.concurrency.unwrap_or(self.concurrency),
             rate: own.rate.unwrap_or(self.rate),
             fuel_per_day: own.fuel_per_day.unwrap_or(self.fuel_per_day),
+            documents: own.documents.unwrap_or(self.documents),
+            document_bytes: own.document_bytes.unwrap_or(self.document_bytes),
         }
+    }
+
+    /// What may be kept.
+    pub fn stored(&self) -> Stored {
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        Stored { documents: number(self.documents), bytes: number(self.document_bytes) }
     }
 }
 

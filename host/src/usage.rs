@@ -80,6 +80,11 @@ struct TenantUsage {
 }
 
 impl Usage {
+    /// Nothing has been used yet.
+    pub fn new(clock: Arc<Clock>, function: FunctionQuota, tenant: TenantQuota) -> Self {
+        Self(Arc::new(Inner { clock, function, tenant, tenants: Mutex::default() }))
+    }
+
     /// Reads the counters and the tenants' own quotas.
     pub async fn load(
         store: &dyn Store,
@@ -87,6 +92,7 @@ impl Usage {
         function: FunctionQuota,
         tenant: TenantQuota,
     ) -> Result<Self, StoreError> {
+        let usage = Self::new(clock, function, tenant);
         let mut tenants: HashMap<String, TenantUsage> = HashMap::new();
         for tenant in store.tenants().await? {
             tenants.entry(tenant.id).or_default().own = tenant.quota;
@@ -98,7 +104,8 @@ impl Usage {
                 _ => drop(tenant.functions.insert(function, used)),
             }
         }
-        Ok(Self(Arc::new(Inner { clock, function, tenant, tenants: Mutex::new(tenants) })))
+        *usage.lock() = tenants;
+        Ok(usage)
     }
 
     /// The quota of a function, with its owner's limits.

@@ -118,7 +118,7 @@ impl From<StoreError> for ApiError {
             StoreError::Forbidden => Self::Forbidden(text),
             StoreError::Invalid(_) => Self::BadRequest(text),
             StoreError::TooLarge(_) => Self::TooLarge(text),
-            StoreError::Full => Self::StorageFull(text),
+            StoreError::Full | StoreError::Quota(_) => Self::StorageFull(text),
             StoreError::Database(sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed) => Self::Unavailable,
             StoreError::Unusable(_) | StoreError::Database(_) => Self::Internal(error.into()),
         }

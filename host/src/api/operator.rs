@@ -44,15 +44,19 @@ struct QuotaView {
     concurrency: u32,
     rate: u64,
     fuel_per_day: u64,
+    documents: u64,
+    document_bytes: u64,
     /// What the operator set for this app.
     own: OwnQuota,
     runs_this_minute: u64,
     fuel_today: u64,
+    stored_documents: i64,
+    stored_document_bytes: i64,
 }
 
 async fn quota(_: Operator, State(app): State<App>, Path(tenant): Path<String>) -> Result<Json<QuotaView>, ApiError> {
     let own = app.store.tenant(&tenant).await?.ok_or_else(unknown)?.quota;
-    Ok(Json(view(&app, &tenant, own)))
+    Ok(Json(view(&app, &tenant, own).await?))
 }
 
 /// Replaces what was set for this app before; what is left out is as for all apps.
@@ -67,13 +71,24 @@ async fn set_quota(
     }
     app.usage.set_own(&tenant, own);
     tracing::info!(tenant, ?own, "the quota of an app was set");
-    Ok(Json(view(&app, &tenant, own)))
+    Ok(Json(view(&app, &tenant, own).await?))
 }
 
-fn view(app: &App, tenant: &str, own: OwnQuota) -> QuotaView {
-    let TenantQuota { concurrency, rate, fuel_per_day } = app.usage.of_tenant(tenant);
-    let used = app.usage.used_by(tenant);
-    QuotaView { concurrency, rate, fuel_per_day, own, runs_this_minute: used.runs, fuel_today: used.fuel }
+async fn view(app: &App, tenant: &str, own: OwnQuota) -> Result<QuotaView, ApiError> {
+    let TenantQuota { concurrency, rate, fuel_per_day, documents, document_bytes } = app.usage.of_tenant(tenant);
+    let (used, stored) = (app.usage.used_by(tenant), app.store.stored(tenant).await?);
+    Ok(QuotaView {
+        concurrency,
+        rate,
+        fuel_per_day,
+        documents,
+        document_bytes,
+        own,
+        runs_this_minute: used.runs,
+        fuel_today: used.fuel,
+        stored_documents: stored.documents,
+        stored_document_bytes: stored.bytes,
+    })
 }
 
 fn unknown() -> ApiError {

@@ -9,21 +9,25 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use crate::{
-    document::{Content, Document, Page, PageRequest},
+    document::{Document, DocumentError, Page, PageRequest},
     filter::Filter,
     function::{Function, Version},
     identity::Identity,
     mail::{Mail, QueuedMail},
+    permissions::Permissions,
     quota::{OwnLimits, OwnQuota},
     run::Run,
     usage::KeptUsage,
     user::{Tenant, User},
 };
 
+pub use transaction::{Done, Step, Stored, Transaction, Updated};
+
 pub mod sqlite;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 mod tests;
+mod transaction;
 
 /// Opens the store that a URL names (`sqlite:path` or a path), and brings its tables up to date.
 pub async fn open(url: &str) -> Result<Arc<dyn Store>, StoreError> {
@@ -51,6 +55,9 @@ pub enum StoreError {
     /// The document would be larger than allowed, and by how much.
     #[error("{0}")]
     TooLarge(String),
+    /// The tenant keeps as much as it may.
+    #[error("{0}")]
+    Quota(String),
     /// The database file cannot be used: text for the operator.
     #[error("{0}")]
     Unusable(String),
@@ -60,6 +67,15 @@ pub enum StoreError {
     /// Everything else; the cause is logged, never sent.
     #[error("the database failed")]
     Database(#[source] sqlx::Error),
+}
+
+impl From<DocumentError> for StoreError {
+    fn from(error: DocumentError) -> Self {
+        match error {
+            DocumentError::Invalid(text) => Self::Invalid(text),
+            DocumentError::TooLarge(text) => Self::TooLarge(text),
+        }
+    }
 }
 
 impl From<sqlx::Error> for StoreError {
@@ -76,15 +92,19 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// What came of an update of one document.
-#[derive(Debug)]
-pub enum Updated {
-    /// The document after the update.
-    Done(Document),
-    /// There is none that the identity may read.
-    Missing,
-    /// It may be read but not written.
-    Forbidden,
+/// At most this many documents are changed at once.
+pub const MAX_CHANGED: usize = 10_000;
+
+/// Whether `who` may create these documents at once.
+fn check_create(who: &Identity, collection: &str, new: &[Document]) -> Result<(), StoreError> {
+    if !Permissions::of(collection).may_create(who) {
+        return Err(StoreError::Forbidden);
+    }
+    if new.len() > MAX_CHANGED {
+        let count = new.len();
+        return Err(StoreError::Invalid(format!("at most {MAX_CHANGED} documents are created at once, not {count}")));
+    }
+    Ok(())
 }
 
 /// A tenant that is to be created, with its first user.
@@ -147,13 +167,10 @@ pub trait Store: Send + Sync {
     /// Removes a user; whether there was one.
     async fn delete_user(&self, tenant: &str, id: &str) -> Result<bool, StoreError>;
 
-    /// Creates documents that belong to `who`, all or none.
-    async fn create_documents(
-        &self,
-        who: &Identity,
-        collection: &str,
-        contents: Vec<Content>,
-    ) -> Result<Vec<Document>, StoreError>;
+    /// Takes all steps, or none when one of them is an error; what came of each.
+    async fn commit(&self, transaction: Transaction) -> Result<Vec<Done>, StoreError>;
+    /// The documents that a tenant keeps.
+    async fn stored(&self, tenant: &str) -> Result<Stored, StoreError>;
     /// A document that `who` may read.
     async fn document(&self, who: &Identity, collection: &str, id: &str) -> Result<Option<Document>, StoreError>;
     /// Those of the documents that exist and `who` may read, in the order of `ids`.
@@ -168,41 +185,6 @@ pub trait Store: Send + Sync {
     ) -> Result<Page, StoreError>;
     /// How many documents match and may be read.
     async fn count(&self, who: &Identity, collection: &str, filter: &Filter) -> Result<i64, StoreError>;
-    /// Merges `changes` into the top level of a document; `id` and `accountId` stay.
-    async fn update_document(
-        &self,
-        who: &Identity,
-        collection: &str,
-        id: &str,
-        changes: Content,
-    ) -> Result<Updated, StoreError>;
-    /// The same for all documents that match and `who` may write, in one transaction; returns them as they are then.
-    async fn update_documents(
-        &self,
-        who: &Identity,
-        collection: &str,
-        filter: &Filter,
-        changes: Content,
-    ) -> Result<Vec<Document>, StoreError>;
-    /// Adds `by` to a top-level number, a missing one counting as 0. [`StoreError::Invalid`] when it is not a number.
-    async fn increment(
-        &self,
-        who: &Identity,
-        collection: &str,
-        id: &str,
-        field: &str,
-        by: i64,
-    ) -> Result<Updated, StoreError>;
-    /// Deletes a document that `who` may write; returns it as it was.
-    async fn delete_document(&self, who: &Identity, collection: &str, id: &str)
-    -> Result<Option<Document>, StoreError>;
-    /// Deletes all documents that match and `who` may write; returns them as they were.
-    async fn delete_documents(
-        &self,
-        who: &Identity,
-        collection: &str,
-        filter: &Filter,
-    ) -> Result<Vec<Document>, StoreError>;
     /// Names of the tenant's collections that hold a document, in alphabetical order.
     async fn collections(&self, tenant: &str) -> Result<Vec<String>, StoreError>;
 

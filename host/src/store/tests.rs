@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
-use super::{NewTenant, Store, open};
+use super::{Done, NewTenant, Step, Store, StoreError, Stored, Transaction, Updated, open};
 use crate::{
     document::{Content, Document, PageRequest},
     filter::Filter,
@@ -39,6 +40,7 @@ mod filters;
 mod functions;
 mod mails;
 mod permissions;
+mod quotas;
 mod users;
 
 async fn sqlite(folder: &tempfile::TempDir) -> Arc<dyn Store> {
@@ -100,6 +102,90 @@ async fn create(store: &dyn Store, who: &Identity, collection: &str, contents: &
     let contents = contents.iter().cloned().map(object).collect();
     store.create_documents(who, collection, contents).await.unwrap()
 }
+
+/// Transactions of one step without a quota, in the words of the steps.
+#[async_trait]
+trait OneStep: Store {
+    async fn one_step(&self, who: &Identity, step: Step) -> Result<Done, StoreError> {
+        let transaction = Transaction { who: who.clone(), most: Stored::UNLIMITED, steps: vec![step] };
+        Ok(self.commit(transaction).await?.pop().unwrap())
+    }
+
+    async fn changed(&self, who: &Identity, step: Step) -> Result<Vec<Document>, StoreError> {
+        self.one_step(who, step).await.map(|done| done.changed().to_vec())
+    }
+
+    async fn updated(&self, who: &Identity, step: Step) -> Result<Updated, StoreError> {
+        match self.one_step(who, step).await? {
+            Done::Updated(updated) => Ok(updated),
+            other => unreachable!("{other:?}"),
+        }
+    }
+
+    async fn create_documents(
+        &self,
+        who: &Identity,
+        collection: &str,
+        contents: Vec<Content>,
+    ) -> Result<Vec<Document>, StoreError> {
+        let new = |content: &Content| Document::new(uuid::Uuid::new_v4().to_string(), who, Utc::now(), content);
+        let documents = contents.iter().map(new).collect::<Result<_, _>>()?;
+        self.changed(who, Step::Create { collection: collection.into(), documents }).await
+    }
+
+    async fn update_document(
+        &self,
+        who: &Identity,
+        collection: &str,
+        id: &str,
+        changes: Content,
+    ) -> Result<Updated, StoreError> {
+        self.updated(who, Step::Update { collection: collection.into(), id: id.into(), changes }).await
+    }
+
+    async fn update_documents(
+        &self,
+        who: &Identity,
+        collection: &str,
+        filter: &Filter,
+        changes: Content,
+    ) -> Result<Vec<Document>, StoreError> {
+        let (collection, filter) = (collection.into(), filter.clone());
+        self.changed(who, Step::UpdateMatching { collection, filter, changes }).await
+    }
+
+    async fn increment(
+        &self,
+        who: &Identity,
+        collection: &str,
+        id: &str,
+        field: &str,
+        by: i64,
+    ) -> Result<Updated, StoreError> {
+        let (collection, id, field) = (collection.into(), id.into(), field.into());
+        self.updated(who, Step::Increment { collection, id, field, by }).await
+    }
+
+    async fn delete_document(
+        &self,
+        who: &Identity,
+        collection: &str,
+        id: &str,
+    ) -> Result<Option<Document>, StoreError> {
+        Ok(self.changed(who, Step::Delete { collection: collection.into(), id: id.into() }).await?.pop())
+    }
+
+    async fn delete_documents(
+        &self,
+        who: &Identity,
+        collection: &str,
+        filter: &Filter,
+    ) -> Result<Vec<Document>, StoreError> {
+        self.changed(who, Step::DeleteMatching { collection: collection.into(), filter: filter.clone() }).await
+    }
+}
+
+impl<S: Store + ?Sized> OneStep for S {}
 
 /// All documents that `who` may read, up to the size of a page.
 async fn all(store: &dyn Store, who: &Identity, collection: &str) -> Vec<Document> {

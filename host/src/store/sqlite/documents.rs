@@ -4,11 +4,10 @@ use std::collections::HashMap;
 
 use futures_util::{Stream, TryStreamExt};
 use sqlx::{Connection, FromRow, Row, SqliteConnection, sqlite::SqliteRow};
-use uuid::Uuid;
 
 use super::{
     MAX_QUERY_TIME, Result,
-    columns::{json, micros, now, time},
+    columns::{json, micros, time},
     conditions::{Sql, push_documents, push_filter, push_order_keys, push_scope},
     limit_time, unlimit_time,
 };
@@ -17,41 +16,26 @@ use crate::{
     filter::{Field, Filter},
     identity::Identity,
     permissions::{Permissions, Scope},
-    store::{StoreError, Updated},
+    store::{MAX_CHANGED, StoreError, Stored, Updated, check_create},
 };
-
-/// At most this many documents are changed at once.
-const MAX_CHANGED: usize = 10_000;
 
 /// At most this many bytes of documents are read at once, because they are all held in memory.
 const MAX_READ: usize = 32 << 20;
 
-/// Documents that belong to `who`, not stored yet.
-pub fn prepare(who: &Identity, collection: &str, contents: &[Content]) -> Result<Vec<Document>> {
-    if !Permissions::of(collection).may_create(who) {
-        return Err(StoreError::Forbidden);
-    }
-    if contents.len() > MAX_CHANGED {
-        let count = contents.len();
-        return Err(StoreError::Invalid(format!("at most {MAX_CHANGED} documents are created at once, not {count}")));
-    }
-    let created = now();
-    let new = |content| Document::new(Uuid::new_v4().to_string(), who, created, content);
-    contents.iter().map(|content| new(content).map_err(Into::into)).collect()
-}
-
 pub async fn add(
     db: &mut SqliteConnection,
-    tenant: &str,
+    who: &Identity,
     collection: &str,
-    new: Vec<Document>,
+    new: &[Document],
+    grown: &mut Stored,
 ) -> Result<Vec<Document>> {
+    check_create(who, collection, new)?;
     let add = "
         insert into documents (tenant, collection, id, account, owner, created, version, body)
         values (?, ?, ?, ?, ?, ?, ?, ?)";
-    for document in &new {
+    for document in new {
         sqlx::query(add)
-            .bind(tenant)
+            .bind(&*who.tenant)
             .bind(collection)
             .bind(&document.id)
             .bind(&document.account)
@@ -61,8 +45,9 @@ pub async fn add(
             .bind(&*document.text)
             .execute(&mut *db)
             .await?;
+        grown.add(document);
     }
-    Ok(new)
+    Ok(new.to_vec())
 }
 
 pub async fn get(db: &mut SqliteConnection, who: &Identity, collection: &str, id: &str) -> Result<Option<Document>> {
@@ -126,26 +111,18 @@ pub async fn count(db: &mut SqliteConnection, who: &Identity, collection: &str, 
     Ok(sql.build_query_scalar().fetch_one(db).await?)
 }
 
-pub async fn update(
-    db: &mut SqliteConnection,
-    who: &Identity,
-    collection: &str,
-    id: &str,
-    changes: &Content,
-) -> Result<Updated> {
-    change(db, who, collection, id, |document| document.merge(changes)).await
-}
-
 pub async fn update_matching(
     db: &mut SqliteConnection,
     who: &Identity,
     collection: &str,
     filter: &Filter,
     changes: &Content,
+    grown: &mut Stored,
 ) -> Result<Vec<Document>> {
     let mut rows = matching(db, who, collection, filter).await?;
     let mut size = 0;
     for stored in &mut rows {
+        grown.remove(&stored.document);
         stored.document.merge(changes)?;
         size += stored.document.text.len();
         if size > MAX_READ {
@@ -153,27 +130,20 @@ pub async fn update_matching(
             return Err(StoreError::Invalid(error));
         }
         replace(db, stored).await?;
+        grown.add(&stored.document);
     }
     Ok(rows.into_iter().map(|row| row.document).collect())
 }
 
-pub async fn increment(
+pub async fn delete(
     db: &mut SqliteConnection,
     who: &Identity,
     collection: &str,
     id: &str,
-    field: &str,
-    by: i64,
-) -> Result<Updated> {
-    change(db, who, collection, id, |document| document.increment(field, by)).await
-}
-
-pub async fn delete(db: &mut SqliteConnection, who: &Identity, collection: &str, id: &str) -> Result<Option<Document>> {
-    let Some(stored) = find(db, who, collection, id, Permissions::of(collection).writable(who)).await? else {
-        return Ok(None);
-    };
-    sqlx::query("delete from documents where seq = ?").bind(stored.seq).execute(db).await?;
-    Ok(Some(stored.document))
+    grown: &mut Stored,
+) -> Result<Vec<Document>> {
+    let found = find(db, who, collection, id, Permissions::of(collection).writable(who)).await?;
+    remove(db, found.into_iter().collect(), grown).await
 }
 
 pub async fn delete_matching(
@@ -181,10 +151,16 @@ pub async fn delete_matching(
     who: &Identity,
     collection: &str,
     filter: &Filter,
+    grown: &mut Stored,
 ) -> Result<Vec<Document>> {
     let rows = matching(db, who, collection, filter).await?;
+    remove(db, rows, grown).await
+}
+
+async fn remove(db: &mut SqliteConnection, rows: Vec<Kept>, grown: &mut Stored) -> Result<Vec<Document>> {
     for row in &rows {
         sqlx::query("delete from documents where seq = ?").bind(row.seq).execute(&mut *db).await?;
+        grown.remove(&row.document);
     }
     Ok(rows.into_iter().map(|row| row.document).collect())
 }
@@ -202,12 +178,12 @@ pub async fn collections(db: &mut SqliteConnection, tenant: &str) -> Result<Vec<
 }
 
 /// A document and where it is in the table.
-struct Stored {
+struct Kept {
     seq: i64,
     document: Document,
 }
 
-impl FromRow<'_, SqliteRow> for Stored {
+impl FromRow<'_, SqliteRow> for Kept {
     fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
         let document = Document {
             id: row.try_get("id")?,
@@ -227,7 +203,7 @@ async fn find(
     collection: &str,
     id: &str,
     scope: Scope,
-) -> Result<Option<Stored>> {
+) -> Result<Option<Kept>> {
     let mut sql = Sql::new("select * from documents where ");
     push_documents(&mut sql, who, collection, scope);
     sql.push(" and id = ").push_bind(id.to_owned());
@@ -235,7 +211,7 @@ async fn find(
 }
 
 /// The documents that match and that `who` may read and write: a filter must not tell what cannot be read.
-async fn matching(db: &mut SqliteConnection, who: &Identity, collection: &str, filter: &Filter) -> Result<Vec<Stored>> {
+async fn matching(db: &mut SqliteConnection, who: &Identity, collection: &str, filter: &Filter) -> Result<Vec<Kept>> {
     let permissions = Permissions::of(collection);
     let mut sql = Sql::new("select * from documents where ");
     push_documents(&mut sql, who, collection, permissions.readable(who));
@@ -255,11 +231,12 @@ async fn matching(db: &mut SqliteConnection, who: &Identity, collection: &str, f
 }
 
 /// Changes the content of a document that `who` may read and write.
-async fn change(
+pub async fn change(
     db: &mut SqliteConnection,
     who: &Identity,
     collection: &str,
     id: &str,
+    grown: &mut Stored,
     change: impl FnOnce(&mut Document) -> std::result::Result<(), DocumentError>,
 ) -> Result<Updated> {
     let permissions = Permissions::of(collection);
@@ -269,13 +246,15 @@ async fn change(
     if !permissions.may_write(who, &stored.document.account, &stored.document.owner) {
         return Ok(Updated::Forbidden);
     }
+    grown.remove(&stored.document);
     change(&mut stored.document)?;
     replace(db, &stored).await?;
+    grown.add(&stored.document);
     Ok(Updated::Done(stored.document))
 }
 
 /// Stores a document that has changed.
-async fn replace(db: &mut SqliteConnection, stored: &Stored) -> Result<()> {
+async fn replace(db: &mut SqliteConnection, stored: &Kept) -> Result<()> {
     sqlx::query("update documents set body = ?, version = ? where seq = ?")
         .bind(&*stored.document.text)
         .bind(stored.document.version)
@@ -285,7 +264,7 @@ async fn replace(db: &mut SqliteConnection, stored: &Stored) -> Result<()> {
     Ok(())
 }
 
-async fn collect(mut rows: impl Stream<Item = sqlx::Result<Stored>> + Unpin) -> Result<Vec<Stored>> {
+async fn collect(mut rows: impl Stream<Item = sqlx::Result<Kept>> + Unpin) -> Result<Vec<Kept>> {
     let mut collected = Vec::new();
     let mut size = 0;
     while let Some(row) = rows.try_next().await? {
@@ -297,13 +276,4 @@ async fn collect(mut rows: impl Stream<Item = sqlx::Result<Stored>> + Unpin) -> 
         collected.push(row);
     }
     Ok(collected)
-}
-
-impl From<DocumentError> for StoreError {
-    fn from(error: DocumentError) -> Self {
-        match error {
-            DocumentError::Invalid(text) => Self::Invalid(text),
-            DocumentError::TooLarge(text) => Self::TooLarge(text),
-        }
-    }
 }

@@ -10,9 +10,9 @@ use futures_util::FutureExt;
 use sqlx::{SqliteConnection, SqlitePool, pool::PoolConnection};
 
 use self::writer::Writer;
-use super::{NewTenant, NewVersion, Store, StoreError, Updated};
+use super::{Done, NewTenant, NewVersion, Store, StoreError, Stored, Transaction};
 use crate::{
-    document::{Content, Document, Page, PageRequest},
+    document::{Document, Page, PageRequest},
     filter::Filter,
     function::{Function, Version},
     identity::Identity,
@@ -35,6 +35,7 @@ mod tenants;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 mod tests;
+mod transactions;
 mod usage;
 mod users;
 mod writer;
@@ -166,15 +167,12 @@ impl Store for Sqlite {
         self.writer.write(move |db| async move { users::delete(db, &tenant, &id).await }.boxed()).await
     }
 
-    async fn create_documents(
-        &self,
-        who: &Identity,
-        collection: &str,
-        contents: Vec<Content>,
-    ) -> Result<Vec<Document>> {
-        let new = documents::prepare(who, collection, &contents)?;
-        let (tenant, collection) = (who.tenant.clone(), collection.to_owned());
-        self.writer.write(move |db| async move { documents::add(db, &tenant, &collection, new).await }.boxed()).await
+    async fn commit(&self, transaction: Transaction) -> Result<Vec<Done>> {
+        self.writer.write(move |db| async move { transactions::commit(db, &transaction).await }.boxed()).await
+    }
+
+    async fn stored(&self, tenant: &str) -> Result<Stored> {
+        transactions::stored(&mut *self.reader().await?, tenant).await
     }
 
     async fn document(&self, who: &Identity, collection: &str, id: &str) -> Result<Option<Document>> {
@@ -191,48 +189,6 @@ impl Store for Sqlite {
 
     async fn count(&self, who: &Identity, collection: &str, filter: &Filter) -> Result<i64> {
         documents::count(&mut *self.reader().await?, who, collection, filter).await
-    }
-
-    async fn update_document(&self, who: &Identity, collection: &str, id: &str, changes: Content) -> Result<Updated> {
-        let (who, collection, id) = (who.clone(), collection.to_owned(), id.to_owned());
-        self.writer
-            .write(move |db| async move { documents::update(db, &who, &collection, &id, &changes).await }.boxed())
-            .await
-    }
-
-    async fn update_documents(
-        &self,
-        who: &Identity,
-        collection: &str,
-        filter: &Filter,
-        changes: Content,
-    ) -> Result<Vec<Document>> {
-        let (who, collection, filter) = (who.clone(), collection.to_owned(), filter.clone());
-        self.writer
-            .write(move |db| {
-                async move { documents::update_matching(db, &who, &collection, &filter, &changes).await }.boxed()
-            })
-            .await
-    }
-
-    async fn increment(&self, who: &Identity, collection: &str, id: &str, field: &str, by: i64) -> Result<Updated> {
-        let (who, collection) = (who.clone(), collection.to_owned());
-        let (id, field) = (id.to_owned(), field.to_owned());
-        self.writer
-            .write(move |db| async move { documents::increment(db, &who, &collection, &id, &field, by).await }.boxed())
-            .await
-    }
-
-    async fn delete_document(&self, who: &Identity, collection: &str, id: &str) -> Result<Option<Document>> {
-        let (who, collection, id) = (who.clone(), collection.to_owned(), id.to_owned());
-        self.writer.write(move |db| async move { documents::delete(db, &who, &collection, &id).await }.boxed()).await
-    }
-
-    async fn delete_documents(&self, who: &Identity, collection: &str, filter: &Filter) -> Result<Vec<Document>> {
-        let (who, collection, filter) = (who.clone(), collection.to_owned(), filter.clone());
-        self.writer
-            .write(move |db| async move { documents::delete_matching(db, &who, &collection, &filter).await }.boxed())
-            .await
     }
 
     async fn collections(&self, tenant: &str) -> Result<Vec<String>> {
