@@ -2,6 +2,7 @@
 
 mod caller;
 mod connection;
+pub mod process;
 mod server;
 mod tenant;
 

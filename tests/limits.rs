@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Tenant, shared, text, thimble};
+use crate::harness::{Answer, Tenant, process::resident, shared, text, thimble};
 
 const ENDLESS: &str = "function handle() { while (true) {} }";
 const GOOD: &str = "function handle() { return \"good\"; }";
@@ -359,11 +359,4 @@ async fn after_hostile_runs_the_memory_is_given_back() {
 fn assert_marked(rest: &[Value]) {
     assert!(rest.len() >= 2 && rest.len() <= 4, "{rest:?}");
     assert!(!text(&rest[0]).is_empty());
-}
-
-/// Bytes of memory that a process has.
-fn resident(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
 }

@@ -3,6 +3,7 @@
 
 mod harness;
 
+mod abuse;
 mod accounts;
 mod architecture;
 mod channels;

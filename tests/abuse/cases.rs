@@ -1,0 +1,412 @@
+//! Every case of hostile input that has a number: the tests that automate it, or the features that it waits for.
+
+use std::{collections::HashSet, fs};
+
+use crate::harness::repository;
+
+/// A case by its number.
+struct Case {
+    id: &'static str,
+    /// What is done, in short.
+    what: &'static str,
+    /// Tests as `file::name`, files from `tests/`; those of the host's modules begin with `host::`.
+    tests: &'static [&'static str],
+    /// Features without which the case, or the rest of it, cannot happen.
+    waits_for: &'static [&'static str],
+}
+
+/// Numbers that there are in each group.
+const NUMBERS: [(&str, &[u32]); 9] = [
+    ("S", &[1, 2, 4, 5, 7, 8, 10, 11, 13, 14, 16, 17, 19, 20, 22, 23, 25]),
+    ("U", &[1, 3, 4, 6, 7, 9, 10, 12, 13, 15, 16, 18, 19]),
+    ("A", &[1, 2, 4, 5, 7, 8, 10, 11, 13, 14, 16, 17, 19, 20]),
+    ("R", &[2, 3, 5, 6, 8, 9, 11, 12]),
+    ("D", &[1, 2, 4, 5, 7, 8, 10, 11, 13, 14, 16, 17]),
+    ("C", &[2, 3, 5, 6, 8, 9, 11, 12, 14, 15]),
+    ("K", &[2, 3, 5, 6, 8, 9, 11, 12, 14, 15]),
+    ("N", &[2, 3, 5, 6, 8, 9, 11, 12, 14, 15]),
+    ("L", &[2, 3, 5, 6, 8]),
+];
+
+/// Parts of the platform that are not there yet, or whose tests are not.
+const FEATURES: [&str; 10] = [
+    "components",
+    "network edge",
+    "outbox",
+    "tasks",
+    "Postgres",
+    "fetch",
+    "cache",
+    "backup",
+    "password resets",
+    "this suite",
+];
+
+const fn case(
+    id: &'static str,
+    what: &'static str,
+    tests: &'static [&'static str],
+    waits_for: &'static [&'static str],
+) -> Case {
+    Case { id, what, tests, waits_for }
+}
+
+const CASES: &[Case] = &[
+    case(
+        "S-01",
+        "loops without end",
+        &[
+            "limits::a_loop_without_end_is_stopped",
+            "abuse::sandbox::loops_end_half_a_second_after_the_wall_at_the_latest",
+            "abuse::sandbox::every_hostile_function_ends_as_it_should_called_by_a_user",
+            "abuse::sandbox::every_hostile_function_ends_as_it_should_called_by_root",
+            "abuse::sandbox::every_hostile_function_ends_as_it_should_started_by_a_message",
+            "abuse::sandbox::every_hostile_function_ends_as_it_should_started_by_a_document",
+            "abuse::sandbox::every_hostile_function_ends_as_it_should_started_by_a_topic",
+        ],
+        &[],
+    ),
+    case(
+        "S-02",
+        "sixteen loops at once",
+        &["abuse::sandbox::sixteen_loops_of_one_tenant_are_not_noticed_by_another"],
+        &[],
+    ),
+    case(
+        "S-04",
+        "memory is asked for again and again",
+        &["abuse::sandbox::trying_again_for_memory_is_stopped_and_does_not_fill_the_server_s_log"],
+        &["components"],
+    ),
+    case(
+        "S-05",
+        "memory is eaten",
+        &[
+            "abuse::sandbox::memory_is_bounded_while_it_is_eaten_and_given_back_in_five_seconds",
+            "javascript::memory_that_runs_out_can_be_caught",
+            "javascript::memory_that_runs_out_uncaught_is_the_outcome_memory",
+            "limits::after_hostile_runs_the_memory_is_given_back",
+        ],
+        &[],
+    ),
+    case(
+        "S-07",
+        "recursion and nesting",
+        &[
+            "javascript::endless_recursion_is_the_outcome_stack",
+            "javascript::what_nests_too_deeply_ends_with_a_named_outcome",
+            "abuse::sandbox::every_hostile_function_ends_as_it_should_called_by_a_user",
+        ],
+        &[],
+    ),
+    case("S-08", "a promise never settles", &["abuse::sandbox::promises_that_nobody_settles_take_no_slot"], &[]),
+    case(
+        "S-10",
+        "a way out of the sandbox is looked for",
+        &["abuse::sandbox::nothing_outside_the_sandbox_is_reached"],
+        &[],
+    ),
+    case(
+        "S-11",
+        "the environment has secrets",
+        &["abuse::sandbox::secrets_of_the_server_are_in_no_answer_history_or_log"],
+        &[],
+    ),
+    case(
+        "S-13",
+        "a run leaves marks",
+        &["abuse::sandbox::no_run_leaves_marks_for_another", "javascript::what_one_run_breaks_the_next_finds_whole"],
+        &[],
+    ),
+    case(
+        "S-14",
+        "chance and time in a snapshot",
+        &["abuse::sandbox::chance_and_time_are_those_of_the_run_also_after_a_restart"],
+        &[],
+    ),
+    case(
+        "S-16",
+        "log lines are forged",
+        &["abuse::sandbox::log_entries_stay_what_they_are", "log::a_log_cannot_forge_lines"],
+        &[],
+    ),
+    case(
+        "S-17",
+        "strange things are thrown and returned",
+        &[
+            "abuse::sandbox::every_hostile_function_ends_as_it_should_called_by_a_user",
+            "javascript::anything_can_be_thrown",
+            "javascript::strange_results_are_answered_or_refused_but_break_nothing",
+        ],
+        &[],
+    ),
+    case("S-19", "a component floods the log and returns nonsense", &[], &["components"]),
+    case("S-20", "a component floods resources", &[], &["components"]),
+    case("S-22", "a host call hangs", &[], &["fetch"]),
+    case("S-23", "callers leave", &["abuse::sandbox::callers_who_leave_take_no_slot_and_no_run_is_lost"], &[]),
+    case("S-25", "a component loops outside of `handle`", &[], &["components"]),
+    case("U-01", "an upload is no component", &[], &["components"]),
+    case("U-03", "a component is of another world", &[], &["components"]),
+    case("U-04", "a component imports what is not there", &[], &["components"]),
+    case("U-06", "components are bombs for the compiler", &[], &["components"]),
+    case("U-07", "an upload is native code", &[], &["components"]),
+    case("U-09", "an upload comes byte by byte", &[], &["network edge"]),
+    case("U-10", "an upload is compressed", &["upload::a_compressed_upload_is_not_unpacked"], &["network edge"]),
+    case("U-12", "a top level calls the platform", &["upload::the_top_level_cannot_use_the_platform"], &[]),
+    case(
+        "U-13",
+        "a top level or a source is large",
+        &[
+            "upload::what_the_top_level_leaves_in_memory_is_bounded",
+            "upload::a_top_level_that_takes_all_memory_is_stopped",
+            "upload::source_of_a_mebibyte_is_accepted_and_no_more",
+        ],
+        &[],
+    ),
+    case(
+        "U-15",
+        "a function is replaced while it is called",
+        &["functions::each_answer_during_updates_is_wholly_of_one_version"],
+        &[],
+    ),
+    case(
+        "U-16",
+        "a function is deleted while it runs",
+        &["functions::a_function_that_is_deleted_while_it_runs_ends_normally"],
+        &["tasks"],
+    ),
+    case("U-18", "native code on disk is changed", &["restart::damaged_native_code_is_noticed_and_made_again"], &[]),
+    case("U-19", "thousands of versions and functions", &[], &["components"]),
+    case(
+        "A-01",
+        "sessions are forged",
+        &[
+            "accounts::forged_sessions_are_refused_with_one_text",
+            "host::credentials::session::only_one_algorithm_is_taken",
+        ],
+        &[],
+    ),
+    case(
+        "A-02",
+        "claims are missing or of another type",
+        &["host::credentials::session::claims_are_all_there_and_of_their_type"],
+        &[],
+    ),
+    case("A-04", "a token is used with another tenant", &[], &["this suite"]),
+    case("A-05", "ids of another tenant are used", &[], &["this suite"]),
+    case("A-07", "rights are asked for", &["accounts::nobody_gets_rights_by_asking_for_them"], &[]),
+    case("A-08", "passwords are guessed", &["accounts::guessing_passwords_is_slowed_down"], &["network edge"]),
+    case(
+        "A-10",
+        "passwords of any length",
+        &["accounts::passwords_have_six_to_128_characters", "accounts::long_passwords_are_never_cut"],
+        &["network edge"],
+    ),
+    case("A-11", "two hundred sign in at once", &[], &["network edge"]),
+    case("A-13", "a reset is used twice", &[], &["password resets"]),
+    case(
+        "A-14",
+        "one address registers at once",
+        &["accounts::of_registrations_at_once_exactly_one_works"],
+        &["network edge"],
+    ),
+    case(
+        "A-16",
+        "a function runs as its caller",
+        &["functions::a_function_runs_with_the_rights_of_its_caller"],
+        &["tasks"],
+    ),
+    case("A-17", "keys of the platform in the cache", &[], &["cache"]),
+    case(
+        "A-19",
+        "two tokens, tokens in addresses and logs",
+        &["accounts::tokens_and_passwords_stay_out_of_the_server_log"],
+        &[],
+    ),
+    case(
+        "A-20",
+        "the secret is missing or a default",
+        &["host::credentials::master_key::the_environment_wins_but_is_held_to_the_same_rules"],
+        &[],
+    ),
+    case(
+        "R-02",
+        "frames break the rules",
+        &["realtime_websocket::frames_that_break_the_rules_end_the_connection"],
+        &["network edge"],
+    ),
+    case(
+        "R-03",
+        "a socket joins all channels",
+        &["realtime::a_connection_joins_at_most_a_hundred_channels"],
+        &["network edge"],
+    ),
+    case("R-05", "a peer vanishes", &[], &["network edge"]),
+    case(
+        "R-06",
+        "messages are nonsense",
+        &["realtime_websocket::nonsense_is_answered_with_an_error_or_the_end"],
+        &["network edge"],
+    ),
+    case(
+        "R-08",
+        "a session ends while connected",
+        &[
+            "realtime::a_user_who_is_removed_is_disconnected",
+            "host::trigger::realtime::a_connection_ends_with_its_session_and_without_auth_after_a_minute",
+        ],
+        &[],
+    ),
+    case(
+        "R-09",
+        "a message forges its sender",
+        &["realtime::nobody_can_speak_as_the_platform", "realtime_sse::who_one_is_does_not_come_from_the_message"],
+        &[],
+    ),
+    case(
+        "R-11",
+        "ten thousand messages in order",
+        &["realtime::messages_keep_their_order_and_come_once"],
+        &["this suite"],
+    ),
+    case("R-12", "a function floods one channel", &[], &["this suite"]),
+    case(
+        "D-01",
+        "names mean something to the database",
+        &["documents::a_field_is_never_part_of_a_command_to_the_database"],
+        &[],
+    ),
+    case("D-02", "documents are strange", &["documents::any_json_object_survives"], &["Postgres"]),
+    case("D-04", "poisoned rows", &[], &["this suite"]),
+    case("D-05", "documents are large", &["documents::a_document_has_at_most_one_mebibyte"], &["this suite"]),
+    case("D-07", "fifty writers", &["documents::writers_at_once_do_not_lock_each_other_out"], &["this suite"]),
+    case("D-08", "a thousand increments", &["documents::of_increments_at_once_none_is_lost"], &["this suite"]),
+    case("D-10", "reading holds up the log of the database", &[], &["this suite"]),
+    case("D-11", "pages that make no sense", &["documents::pages_that_make_no_sense_are_the_first_or_refused"], &[]),
+    case("D-13", "the database goes away", &[], &["Postgres"]),
+    case("D-14", "the database has no connection left", &[], &["Postgres"]),
+    case("D-16", "a migration is interrupted", &[], &["this suite"]),
+    case("D-17", "two servers on one database", &["restart::two_servers_do_not_share_a_folder"], &[]),
+    case("C-02", "a loop is killed", &[], &["outbox"]),
+    case("C-03", "one change starts five hundred functions", &[], &["this suite"]),
+    case("C-05", "a restart at the tick", &[], &["tasks"]),
+    case("C-06", "a task is longer than its interval", &[], &["tasks"]),
+    case("C-08", "schedules that never come", &[], &["tasks"]),
+    case("C-09", "the clock is changed", &[], &["tasks"]),
+    case("C-11", "two servers have one schedule", &[], &["tasks", "Postgres"]),
+    case("C-12", "a run is killed", &[], &["outbox"]),
+    case("C-14", "a function that waits for events always throws", &[], &["outbox"]),
+    case("C-15", "a task has a large body or a forbidden target", &[], &["tasks"]),
+    case("K-02", "what is stored is synced", &[], &["this suite"]),
+    case(
+        "K-03",
+        "the server ends with runs in flight",
+        &["restart::the_end_waits_for_runs_in_flight"],
+        &["this suite"],
+    ),
+    case("K-05", "the history after the end", &["restart::the_end_waits_for_runs_in_flight"], &["this suite"]),
+    case("K-06", "the disk is full", &[], &["this suite"]),
+    case("K-08", "the output is closed", &["restart::a_closed_output_does_not_end_a_server"], &["network edge"]),
+    case("K-09", "no descriptor is left", &[], &["network edge"]),
+    case("K-11", "a request panics", &[], &["network edge"]),
+    case("K-12", "the database is damaged", &["restart::a_damaged_database_is_refused_and_left_as_it_is"], &[]),
+    case("K-14", "a backup while writing", &[], &["backup"]),
+    case(
+        "K-15",
+        "settings are wrong",
+        &[
+            "restart::a_mistake_in_the_settings_is_named_and_nothing_is_started",
+            "restart::a_port_in_use_is_named_at_once",
+        ],
+        &[],
+    ),
+    case("N-02", "names that resolve to loopback", &[], &["fetch"]),
+    case("N-03", "redirects to loopback", &[], &["fetch"]),
+    case("N-05", "requests with line breaks", &[], &["fetch"]),
+    case("N-06", "a function fetches itself", &[], &["fetch"]),
+    case("N-08", "floods of mail", &["mail::nobodys_mailbox_can_be_flooded"], &["network edge"]),
+    case(
+        "N-09",
+        "a mail server misbehaves",
+        &["mail::a_mail_server_that_is_away_does_not_hold_up_a_run"],
+        &["this suite"],
+    ),
+    case("N-11", "requests contradict themselves", &[], &["network edge"]),
+    case("N-12", "long heads and paths", &[], &["network edge"]),
+    case("N-14", "bodies are hostile JSON", &["http_answers::a_body_may_be_absurd_json"], &["network edge"]),
+    case("N-15", "stored markup on pages", &["accounts::what_a_visitor_types_is_not_run_on_the_page"], &["this suite"]),
+    case("L-02", "ten times the capacity", &["limits::more_runs_than_slots_wait_or_are_turned_away"], &["this suite"]),
+    case(
+        "L-03",
+        "ten times the quota",
+        &["quotas::one_tenant_s_flood_does_not_hold_up_another_s_calls"],
+        &["this suite"],
+    ),
+    case("L-05", "a thousand tenants", &[], &["this suite"]),
+    case("L-06", "fifty first calls", &[], &["this suite"]),
+    case("L-08", "five thousand sockets", &[], &["this suite"]),
+];
+
+#[test]
+fn every_case_is_automated_or_names_what_it_waits_for() {
+    let ids: Vec<String> = NUMBERS
+        .iter()
+        .flat_map(|(group, numbers)| numbers.iter().map(move |number| format!("{group}-{number:02}")))
+        .collect();
+
+    assert_eq!(CASES.iter().map(|case| case.id).collect::<Vec<_>>(), ids);
+    for Case { id, what, tests, waits_for } in CASES {
+        assert!(!what.is_empty(), "{id} says what is done");
+        assert!(!tests.is_empty() || !waits_for.is_empty(), "{id} is neither automated nor waits for anything");
+        for feature in *waits_for {
+            assert!(FEATURES.contains(feature), "{id} waits for {feature}, of which nobody knows");
+        }
+    }
+}
+
+#[test]
+fn the_tests_that_are_named_exist() {
+    let mut missing = Vec::new();
+    for Case { id, tests, .. } in CASES {
+        assert_eq!(tests.iter().collect::<HashSet<_>>().len(), tests.len(), "{id} names a test twice");
+        missing.extend(tests.iter().filter(|test| !exists(test)).map(|test| format!("{id}: {test}")));
+    }
+
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
+fn a_test_that_does_not_exist_is_noticed() {
+    assert!(exists("abuse::cases::a_test_that_does_not_exist_is_noticed"));
+    // Functions that are no tests, and names that are only part of one.
+    for wrong in ["abuse::cases::exists", "abuse::cases::a_test_that_does_not", "nothing::at_all", "nothing"] {
+        assert!(!exists(wrong), "{wrong}");
+    }
+}
+
+/// Whether a test of that name is in that file.
+fn exists(test: &str) -> bool {
+    let Some((module, name)) = test.rsplit_once("::") else { return false };
+    let path = module.replace("::", "/");
+    let candidates = match path.strip_prefix("host/") {
+        Some(path) => {
+            [format!("host/src/{path}.rs"), format!("host/src/{path}/mod.rs"), format!("host/src/{path}/tests.rs")]
+        }
+        None => [format!("tests/{path}.rs"), format!("tests/{path}/mod.rs"), format!("tests/{path}/tests.rs")],
+    };
+    let sources = candidates.iter().filter_map(|path| fs::read_to_string(repository(path)).ok());
+    sources.into_iter().any(|source| has_test(&source, name))
+}
+
+/// Whether a function has the attribute of a test, or stands in a block that gives it one.
+fn has_test(source: &str, name: &str) -> bool {
+    let lines: Vec<&str> = source.lines().map(str::trim).collect();
+    let is_it = |line: &str| {
+        let declared = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ");
+        declared.and_then(|rest| rest.strip_prefix(name)).is_some_and(|rest| rest.starts_with('('))
+    };
+    let Some(at) = lines.iter().position(|line| is_it(line)) else { return false };
+    let attributes = lines[..at].iter().rev().take_while(|line| line.starts_with("#["));
+    let is_marked = attributes.into_iter().any(|line| line.starts_with("#[test]") || line.starts_with("#[tokio::test"));
+    is_marked || lines[..at].iter().any(|line| line.starts_with("on_every_transport! {"))
+}

@@ -1,0 +1,5 @@
+// Compiles and evaluates source for ever.
+// ends: fuel, timeout
+function handle() {
+    for (;;) eval("1 + 1");
+}

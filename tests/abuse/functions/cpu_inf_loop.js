@@ -1,0 +1,5 @@
+// A loop without end.
+// ends: fuel, timeout
+function handle() {
+    while (true) {}
+}

@@ -1,0 +1,5 @@
+// An async function that waits for nothing, for ever.
+// ends: fuel, timeout
+async function handle() {
+    for (;;) await null;
+}

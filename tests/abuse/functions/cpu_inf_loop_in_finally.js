@@ -1,0 +1,9 @@
+// An error whose `finally` never ends.
+// ends: fuel, timeout
+function handle() {
+    try {
+        throw new Error("out");
+    } finally {
+        for (;;);
+    }
+}

@@ -1,0 +1,7 @@
+// A reviver that never answers.
+// ends: fuel, timeout
+function handle() {
+    return JSON.parse("[1]", () => {
+        for (;;);
+    });
+}

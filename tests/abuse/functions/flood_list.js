@@ -1,0 +1,5 @@
+// Reads lists without end.
+// ends: quota, timeout, fuel
+function handle() {
+    for (;;) list("flood");
+}

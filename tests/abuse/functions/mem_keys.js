@@ -1,0 +1,6 @@
+// An object with names without end.
+// ends: memory, fuel, timeout
+function handle() {
+    const object = {};
+    for (let i = 0; ; i++) object["key-" + i] = i;
+}

@@ -1,0 +1,5 @@
+// Text of half a gigabyte.
+// ends: memory, error
+function handle() {
+    return "x".repeat(2 ** 29).length;
+}

@@ -1,0 +1,5 @@
+// A promise that nobody settles.
+// ends: error
+function handle() {
+    return new Promise(() => {});
+}

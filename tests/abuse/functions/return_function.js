@@ -1,0 +1,5 @@
+// Returns a function.
+// ends: ok
+function handle() {
+    return () => 1;
+}

@@ -1,0 +1,5 @@
+// Returns a symbol.
+// ends: ok
+function handle() {
+    return Symbol("x");
+}

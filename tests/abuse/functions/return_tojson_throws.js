@@ -1,0 +1,9 @@
+// Returns an object whose `toJSON` throws.
+// ends: error
+function handle() {
+    return {
+        toJSON() {
+            throw new Error("no");
+        },
+    };
+}

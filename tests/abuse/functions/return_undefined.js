@@ -1,0 +1,5 @@
+// Returns nothing.
+// ends: ok
+function handle() {
+    return undefined;
+}

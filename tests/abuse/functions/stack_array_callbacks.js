@@ -1,0 +1,6 @@
+// Maps within a map.
+// ends: stack
+function handle() {
+    const again = () => [1].map(again);
+    return again();
+}

@@ -1,0 +1,8 @@
+// A generator that delegates to itself.
+// ends: stack, memory
+function handle() {
+    function* g() {
+        yield* g();
+    }
+    return [...g()];
+}

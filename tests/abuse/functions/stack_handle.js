@@ -1,0 +1,5 @@
+// `handle` calls itself.
+// ends: stack
+function handle() {
+    return handle() + 1;
+}

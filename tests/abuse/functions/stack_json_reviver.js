@@ -1,0 +1,6 @@
+// A reviver that parses.
+// ends: stack
+function handle() {
+    const revive = () => JSON.parse("[1]", revive);
+    return revive();
+}

@@ -1,0 +1,6 @@
+// Replaces within a replacement.
+// ends: stack
+function handle() {
+    const again = () => "a".replace(/a/, again) + "a";
+    return again();
+}

@@ -1,0 +1,10 @@
+// A text that contains itself.
+// ends: stack
+function handle() {
+    const o = {
+        toString() {
+            return `${this}`;
+        },
+    };
+    return String(o);
+}

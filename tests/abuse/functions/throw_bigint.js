@@ -1,0 +1,5 @@
+// Throws a whole number.
+// ends: error
+function handle() {
+    throw 10n;
+}

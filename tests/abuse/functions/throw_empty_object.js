@@ -1,0 +1,5 @@
+// Throws an object without anything.
+// ends: error
+function handle() {
+    throw Object.create(null);
+}

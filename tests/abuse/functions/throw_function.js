@@ -1,0 +1,5 @@
+// Throws a function.
+// ends: error
+function handle() {
+    throw function () {};
+}

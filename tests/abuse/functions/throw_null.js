@@ -1,0 +1,5 @@
+// Throws null.
+// ends: error
+function handle() {
+    throw null;
+}

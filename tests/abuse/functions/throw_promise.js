@@ -1,0 +1,5 @@
+// Throws a promise that is rejected.
+// ends: error
+function handle() {
+    throw Promise.reject("x");
+}

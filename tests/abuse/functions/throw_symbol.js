@@ -1,0 +1,5 @@
+// Throws a symbol.
+// ends: error
+function handle() {
+    throw Symbol("s");
+}

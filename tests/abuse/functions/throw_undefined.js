@@ -1,0 +1,5 @@
+// Throws nothing.
+// ends: error
+function handle() {
+    throw undefined;
+}
