@@ -10,6 +10,7 @@ mod channels;
 mod chat;
 mod cli;
 mod documents;
+mod edge;
 mod engine;
 mod functions;
 mod http_answers;

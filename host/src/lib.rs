@@ -10,6 +10,8 @@ pub mod config;
 pub mod logging;
 pub mod metrics;
 
+pub mod edge;
+
 pub mod api;
 pub mod trigger;
 

@@ -2,10 +2,7 @@
 
 use axum::{
     Form, Router,
-    extract::{
-        FromRequest, Path, Query, Request, State,
-        rejection::{FormRejection, PathRejection, QueryRejection},
-    },
+    extract::{FromRequest, Request, State, rejection::FormRejection},
     http::{HeaderMap, header},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -14,7 +11,7 @@ use serde::Deserialize;
 
 use super::{
     error::ApiError,
-    extract::{Bearer, CallerAddress, Json, Root},
+    extract::{Bearer, CallerAddress, Json, Path, Query, Root},
     pages,
 };
 use crate::{
@@ -65,12 +62,11 @@ async fn init_by_link(
     State(app): State<App>,
     bearer: Bearer,
     caller: CallerAddress,
-    options: Result<Query<Options>, QueryRejection>,
-    link: Result<Query<Link>, QueryRejection>,
+    Query(options): Query<Options>,
+    Query(link): Query<Link>,
 ) -> Result<Response, ApiError> {
-    let Query(options) = options?;
     // A token in a URL would be kept in logs and histories: only headers and forms have one.
-    let sign_up = SignUp { email: link?.0.email, token: String::new() };
+    let sign_up = SignUp { email: link.email, token: String::new() };
     if options.ui == "true" {
         return Ok(pages::created(&new_app(&app, bearer, caller, sign_up).await?));
     }
@@ -113,9 +109,9 @@ async fn auth(Root(who): Root) -> Json<String> {
 async fn account_session(
     Root(who): Root,
     State(app): State<App>,
-    account: Result<Path<String>, PathRejection>,
+    Path(account): Path<String>,
 ) -> Result<Json<String>, ApiError> {
-    Ok(Json(app.accounts.account_session(&who, &account?).await?))
+    Ok(Json(app.accounts.account_session(&who, &account).await?))
 }
 
 async fn new_app(

@@ -2,8 +2,7 @@
 
 use axum::{
     Router,
-    body::Bytes,
-    extract::{DefaultBodyLimit, Path, Query, State},
+    extract::{DefaultBodyLimit, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::{any, get, post, put},
@@ -14,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{
     error::ApiError,
-    extract::{Caller, CallerOrAnonymous, Root},
+    extract::{Caller, CallerOrAnonymous, Path, Query, RawBody, Root},
 };
 use crate::{
     app::App,
@@ -111,7 +110,7 @@ async fn query(
     State(app): State<App>,
     Path(collection): Path<String>,
     Query(parameters): Query<Parameters>,
-    body: Bytes,
+    RawBody(body): RawBody,
 ) -> Answer {
     let filter = Filter::parse(&value(&body)?)?;
     page(&app, &who, &collection, &filter, &parameters).await
@@ -128,7 +127,7 @@ async fn create(
     State(app): State<App>,
     Path(collection): Path<String>,
     Query(parameters): Query<Parameters>,
-    body: Bytes,
+    RawBody(body): RawBody,
 ) -> Answer {
     if parameters.ids.is_some() {
         return by_ids(&app, &who, &collection, &body).await;
@@ -173,7 +172,7 @@ async fn update(
     Caller(who): Caller,
     State(app): State<App>,
     Path((collection, id)): Path<(String, String)>,
-    body: Bytes,
+    RawBody(body): RawBody,
 ) -> Answer {
     update_one(&app, &who, &collection, &id, &body).await
 }
@@ -201,7 +200,7 @@ async fn update_bulk(
     State(app): State<App>,
     Path(collection): Path<String>,
     Query(parameters): Query<Parameters>,
-    body: Bytes,
+    RawBody(body): RawBody,
 ) -> Answer {
     if parameters.bulk.is_none() {
         return Err(ApiError::NotFound("not found".into()));
@@ -235,7 +234,12 @@ async fn delete_bulk(
 }
 
 /// A missing or unusable filter counts everything, as in the reference.
-async fn count(Caller(who): Caller, State(app): State<App>, Path(collection): Path<String>, body: Bytes) -> Answer {
+async fn count(
+    Caller(who): Caller,
+    State(app): State<App>,
+    Path(collection): Path<String>,
+    RawBody(body): RawBody,
+) -> Answer {
     let filter = serde_json::from_slice(&body).ok().and_then(|clauses| Filter::parse(&clauses).ok());
     let count = app.documents.count(&who, &collection, &filter.unwrap_or_else(Filter::all)).await?;
     Ok(json_value(StatusCode::OK, &json!({ "count": count })))
@@ -248,7 +252,7 @@ async fn show_in_count(who: CallerOrAnonymous, app: State<App>, Path(id): Path<S
     show(who, app, Path((COUNT.into(), id))).await
 }
 
-async fn update_in_count(who: Caller, app: State<App>, Path(id): Path<String>, body: Bytes) -> Answer {
+async fn update_in_count(who: Caller, app: State<App>, Path(id): Path<String>, body: RawBody) -> Answer {
     update(who, app, Path((COUNT.into(), id)), body).await
 }
 
@@ -266,7 +270,7 @@ async fn increment(
     Caller(who): Caller,
     State(app): State<App>,
     Path((collection, id)): Path<(String, String)>,
-    body: Bytes,
+    RawBody(body): RawBody,
 ) -> Answer {
     let Increment { field, range } = super::extract::object(&body)?;
     app.documents.increment(&who, &collection, &id, &field, range, Cause::outside()).await?;
@@ -291,7 +295,7 @@ async fn sudo_query(
     app: State<App>,
     collection: Path<String>,
     parameters: Query<Parameters>,
-    body: Bytes,
+    body: RawBody,
 ) -> Answer {
     query(CallerOrAnonymous(who), app, collection, parameters, body).await
 }
@@ -301,7 +305,7 @@ async fn sudo_create(
     app: State<App>,
     collection: Path<String>,
     parameters: Query<Parameters>,
-    body: Bytes,
+    body: RawBody,
 ) -> Answer {
     create(CallerOrAnonymous(who), app, collection, parameters, body).await
 }
@@ -311,7 +315,7 @@ async fn sudo_update_bulk(
     app: State<App>,
     collection: Path<String>,
     parameters: Query<Parameters>,
-    body: Bytes,
+    body: RawBody,
 ) -> Answer {
     update_bulk(Caller(who), app, collection, parameters, body).await
 }
@@ -329,7 +333,7 @@ async fn sudo_show(Root(who): Root, app: State<App>, path: Path<(String, String)
     show(CallerOrAnonymous(who), app, path).await
 }
 
-async fn sudo_update(Root(who): Root, app: State<App>, path: Path<(String, String)>, body: Bytes) -> Answer {
+async fn sudo_update(Root(who): Root, app: State<App>, path: Path<(String, String)>, body: RawBody) -> Answer {
     update(Caller(who), app, path, body).await
 }
 

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use axum::{
-    extract::rejection::{BytesRejection, FormRejection, PathRejection, QueryRejection, StringRejection},
+    extract::rejection::{BytesRejection, FormRejection, PathRejection, QueryRejection},
     http::{
         HeaderValue, StatusCode,
         header::{CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS},
@@ -14,7 +14,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use crate::{accounts::AccountError, channels::ChannelError, hub::ServerFull, mailer::MailError, store::StoreError};
+use crate::{
+    accounts::AccountError, channels::ChannelError, edge::paced_body::BodyError, hub::ServerFull, mailer::MailError,
+    store::StoreError,
+};
 
 /// How long to wait before asking a busy server again.
 const BUSY: Duration = Duration::from_secs(1);
@@ -34,12 +37,18 @@ pub enum ApiError {
     /// It is not there, or the caller may not know of it.
     #[error("{0}")]
     NotFound(String),
+    /// The address is there, but not for this method.
+    #[error("{0}")]
+    MethodNotAllowed(String),
     /// What is there stands against it.
     #[error("{0}")]
     Conflict(String),
     /// It is larger than allowed, and by how much.
     #[error("{0}")]
     TooLarge(String),
+    /// It does not arrive.
+    #[error("{0}")]
+    TooSlow(String),
     /// It comes too often.
     #[error("{message}")]
     TooMany {
@@ -66,8 +75,10 @@ impl ApiError {
             Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
             Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::StorageFull(_) => StatusCode::INSUFFICIENT_STORAGE,
@@ -83,8 +94,10 @@ impl ApiError {
             | Self::Unauthorized(_)
             | Self::Forbidden(_)
             | Self::NotFound(_)
+            | Self::MethodNotAllowed(_)
             | Self::Conflict(_)
             | Self::TooLarge(_)
+            | Self::TooSlow(_)
             | Self::StorageFull(_)
             | Self::Internal(_) => None,
         }
@@ -179,15 +192,25 @@ impl From<MailError> for ApiError {
     }
 }
 
-impl From<BytesRejection> for ApiError {
-    fn from(rejection: BytesRejection) -> Self {
-        of_body(rejection.status())
+impl From<&BodyError> for ApiError {
+    fn from(error: &BodyError) -> Self {
+        let text = error.to_string();
+        match error {
+            BodyError::TooSlow => Self::TooSlow(text),
+            BodyError::Unreadable(_) => Self::BadRequest(text),
+        }
     }
 }
 
-impl From<StringRejection> for ApiError {
-    fn from(rejection: StringRejection) -> Self {
-        of_body(rejection.status())
+impl From<BytesRejection> for ApiError {
+    fn from(rejection: BytesRejection) -> Self {
+        match (BodyError::among(&rejection), rejection.status()) {
+            (Some(error), _) => error.into(),
+            (None, StatusCode::PAYLOAD_TOO_LARGE) => {
+                Self::TooLarge("the body of the request is larger than allowed".into())
+            }
+            (None, _) => Self::BadRequest("the body of the request could not be read".into()),
+        }
     }
 }
 
@@ -209,13 +232,6 @@ impl From<QueryRejection> for ApiError {
 impl From<PathRejection> for ApiError {
     fn from(_: PathRejection) -> Self {
         Self::BadRequest("the path of the URL is not valid".into())
-    }
-}
-
-fn of_body(status: StatusCode) -> ApiError {
-    match status {
-        StatusCode::PAYLOAD_TOO_LARGE => ApiError::TooLarge("the body of the request is larger than allowed".into()),
-        _ => ApiError::BadRequest("the body of the request could not be read".into()),
     }
 }
 

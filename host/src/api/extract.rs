@@ -9,7 +9,7 @@ use std::{
 
 use axum::{
     body::Bytes,
-    extract::{ConnectInfo, FromRequest, FromRequestParts, Query, Request},
+    extract::{ConnectInfo, FromRequest, FromRequestParts, Request},
     http::{
         HeaderMap,
         header::{AUTHORIZATION, COOKIE},
@@ -45,6 +45,19 @@ pub struct Bearer(pub Option<String>);
 
 /// Where the request comes from: the other end of the connection, never what a header says.
 pub struct CallerAddress(pub Option<IpAddr>);
+
+/// The path's parameters.
+#[derive(FromRequestParts)]
+#[from_request(via(axum::extract::Path), rejection(ApiError))]
+pub struct Path<T>(pub T);
+
+/// The query's parameters.
+#[derive(FromRequestParts)]
+#[from_request(via(axum::extract::Query), rejection(ApiError))]
+pub struct Query<T>(pub T);
+
+/// The bytes of a body.
+pub struct RawBody(pub Bytes);
 
 /// A JSON body, of the request or of the answer. The media type of a request does not matter, as in the reference.
 pub struct Json<T>(pub T);
@@ -130,11 +143,19 @@ impl<S: Sync> FromRequestParts<S> for CallerAddress {
     }
 }
 
+impl<S: Send + Sync> FromRequest<S> for RawBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        Ok(Self(Bytes::from_request(request, state).await?))
+    }
+}
+
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let body = Bytes::from_request(request, state).await?;
+        let RawBody(body) = RawBody::from_request(request, state).await?;
         object(&body).map(Self)
     }
 }
@@ -170,7 +191,7 @@ fn public_key(parts: &Parts) -> Option<String> {
         (Some(_), Some(_)) => return None,
         (None, _) => {}
     }
-    let Query(InQuery { sbpk }) = Query::try_from_uri(&parts.uri).ok()?;
+    let axum::extract::Query(InQuery { sbpk }) = axum::extract::Query::try_from_uri(&parts.uri).ok()?;
     sbpk.filter(|key| !key.is_empty()).or_else(|| cookie(&parts.headers, "pk"))
 }
 

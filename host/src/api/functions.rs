@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     body::{Body, Bytes},
-    extract::{DefaultBodyLimit, Path, Query, State},
+    extract::{DefaultBodyLimit, State},
     http::{HeaderMap, Response, StatusCode, header},
     response::IntoResponse,
     routing::{any, get, post},
@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use super::{
     documents::json_value,
     error::ApiError,
-    extract::{Caller, Root},
+    extract::{Caller, Path, Query, RawBody, Root},
 };
 use crate::{
     app::App,
@@ -182,7 +182,7 @@ struct DeployedView {
 /// The time that Go's clients read as "never".
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
-async fn add(Root(who): Root, State(app): State<App>, body: Bytes) -> Answer {
+async fn add(Root(who): Root, State(app): State<App>, RawBody(body): RawBody) -> Answer {
     let Upload { name, trigger, code, limits, .. } = upload(&body)?;
     let limits = own_limits(&app, OwnLimits::default(), &limits)?;
     let deployed = app.registry.add(&who.tenant, &name, &trigger, &code, limits).await?;
@@ -191,7 +191,7 @@ async fn add(Root(who): Root, State(app): State<App>, body: Bytes) -> Answer {
 }
 
 /// The original names the function by id; a name is accepted as well.
-async fn update(Root(who): Root, State(app): State<App>, body: Bytes) -> Answer {
+async fn update(Root(who): Root, State(app): State<App>, RawBody(body): RawBody) -> Answer {
     let Upload { id, name, trigger, code, limits } = upload(&body)?;
     let name = match app.store.function_by_id(&who.tenant, &id).await? {
         Some(function) => function.name,
@@ -299,7 +299,7 @@ struct Rollback {
     version: Option<i64>,
 }
 
-async fn rollback(Root(who): Root, State(app): State<App>, Path(name): Path<String>, body: Bytes) -> Answer {
+async fn rollback(Root(who): Root, State(app): State<App>, Path(name): Path<String>, RawBody(body): RawBody) -> Answer {
     let Rollback { version } = if body.is_empty() { Rollback::default() } else { super::extract::object(&body)? };
     let function = app.registry.rollback(&who.tenant, &name, version).await?;
     tracing::info!(function = name, version = function.version.number, "function rolled back");
@@ -324,7 +324,7 @@ async fn execute(
     Path(name): Path<String>,
     Query(query): Query<Vec<(String, String)>>,
     headers: HeaderMap,
-    body: Bytes,
+    RawBody(body): RawBody,
 ) -> Answer {
     let function = app
         .registry
@@ -340,7 +340,7 @@ async fn sudo_execute(
     Path(name): Path<String>,
     Query(query): Query<Vec<(String, String)>>,
     headers: HeaderMap,
-    body: Bytes,
+    RawBody(body): RawBody,
 ) -> Answer {
     let function = app.registry.get(&who.tenant, &name).ok_or(RegistryError::Unknown(name))?;
     run(&app, who, function, &query, &headers, &body).await

@@ -2,17 +2,14 @@
 
 use axum::{
     Router,
-    extract::{
-        Path, Query, State,
-        rejection::{PathRejection, QueryRejection},
-    },
+    extract::State,
     routing::{delete, get, post},
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
     error::ApiError,
-    extract::{Caller, CallerAddress, Json, PublicKey, SessionCaller},
+    extract::{Caller, CallerAddress, Json, Path, PublicKey, Query, SessionCaller},
 };
 use crate::{app::App, clock::rfc3339, identity::Identity, user::User};
 
@@ -63,9 +60,9 @@ struct EmailQuery {
 async fn email(
     PublicKey(tenant): PublicKey,
     State(app): State<App>,
-    query: Result<Query<EmailQuery>, QueryRejection>,
+    Query(EmailQuery { e }): Query<EmailQuery>,
 ) -> Result<Json<bool>, ApiError> {
-    Ok(Json(app.accounts.has_email(&tenant, &query?.e).await?))
+    Ok(Json(app.accounts.has_email(&tenant, &e).await?))
 }
 
 /// Clients of version 1.7 read `id`, earlier ones `userId`.
@@ -153,8 +150,8 @@ async fn add_member(
 async fn remove_member(
     SessionCaller(who): SessionCaller,
     State(app): State<App>,
-    id: Result<Path<String>, PathRejection>,
+    Path(id): Path<String>,
 ) -> Result<Json<bool>, ApiError> {
-    app.accounts.remove_member(&who, &id?).await?;
+    app.accounts.remove_member(&who, &id).await?;
     Ok(Json(true))
 }

@@ -3,7 +3,7 @@
 use axum::{
     Router,
     extract::State,
-    http::{HeaderName, StatusCode},
+    http::{HeaderName, Method, StatusCode},
     response::{IntoResponse, Response},
     routing::any,
 };
@@ -51,6 +51,7 @@ pub fn router(app: App) -> Router {
         .merge(system)
         .merge(pages::routes())
         .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
         .layer(CatchPanicLayer::custom(panicked))
         .with_state(app)
 }
@@ -92,6 +93,10 @@ async fn ready(State(app): State<App>) -> Response {
 
 async fn unknown() -> ApiError {
     ApiError::NotFound("not found".into())
+}
+
+async fn wrong_method(method: Method) -> ApiError {
+    ApiError::MethodNotAllowed(format!("this address does not take {method} requests"))
 }
 
 fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {

@@ -1,17 +1,11 @@
 //! What whoever operates the server asks and sets, with the operator's token.
 
-use axum::{
-    Router,
-    extract::{Path, State},
-    http::header::CONTENT_TYPE,
-    response::IntoResponse,
-    routing::get,
-};
+use axum::{Router, extract::State, http::header::CONTENT_TYPE, response::IntoResponse, routing::get};
 use serde::Serialize;
 
 use super::{
     error::ApiError,
-    extract::{Json, Operator},
+    extract::{Json, Operator, Path},
 };
 use crate::{
     app::App,

@@ -10,7 +10,7 @@ use axum::{
     body::{Body, Bytes, to_bytes},
     extract::{
         State, WebSocketUpgrade,
-        ws::{self, CloseFrame, WebSocket},
+        ws::{self, CloseFrame, WebSocket, rejection::WebSocketUpgradeRejection},
     },
     http::{HeaderMap, HeaderName, header},
     response::{
@@ -29,6 +29,7 @@ use crate::{
         extract::{Json, PublicKey},
     },
     app::App,
+    edge::paced_body::BodyError,
     hub::{Connected, Connection, End},
     message::Message,
     trigger::realtime::Conversation,
@@ -63,8 +64,10 @@ pub fn routes() -> Router<App> {
 async fn socket(
     State(app): State<App>,
     PublicKey(tenant): PublicKey,
-    upgrade: WebSocketUpgrade,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
+    let upgrade =
+        upgrade.map_err(|refused| ApiError::BadRequest(format!("this address is for WebSockets: {refused}")))?;
     let connected = open(&app, &tenant.id)?;
     let limit = app.config.realtime.message_bytes;
     let upgrade = upgrade
@@ -95,9 +98,10 @@ async fn receive(
     body: Body,
 ) -> Result<Json<bool>, ApiError> {
     let limit = app.config.realtime.message_bytes;
-    let body = to_bytes(body, limit)
-        .await
-        .map_err(|_| ApiError::TooLarge(format!("a message has at most {limit} bytes; send less")))?;
+    let body = to_bytes(body, limit).await.map_err(|error| match BodyError::among(&error) {
+        Some(error) => error.into(),
+        None => ApiError::TooLarge(format!("a message has at most {limit} bytes; send less")),
+    })?;
     let message: Message = super::extract::object(&body)?;
     if let Some(connection) = app.hub.find(&tenant.id, &message.sid) {
         conversation(&app, &connection).receive_post(message, bearer(&headers)).await;

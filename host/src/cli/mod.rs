@@ -13,11 +13,8 @@ mod client;
 mod credentials;
 mod example;
 mod function;
-mod http_server;
-mod lingering;
 mod login;
 mod output;
-mod paced_body;
 mod prompt;
 mod serve;
 

@@ -6,11 +6,12 @@ use anyhow::{Context, bail, ensure};
 use tokio::{net::TcpListener, time};
 use tokio_util::sync::CancellationToken;
 
-use super::{banner, example, http_server, output};
+use super::{banner, example, output};
 use crate::{
     api,
     app::{App, Started},
     config::{Config, Overrides},
+    edge::server,
     logging::{self, LogFormat},
 };
 
@@ -80,7 +81,7 @@ async fn until_told_to_end(config: Config, example: Option<example::Example>) ->
     let stop = CancellationToken::new();
     tokio::spawn(when_told(stop.clone())?);
     let connections = app.config.server.connections;
-    let serving = tokio::spawn(http_server::serve(listener, routes, connections, stop.clone()));
+    let serving = tokio::spawn(server::serve(listener, routes, connections, stop.clone()));
     banner::show(&app, address, first_keys.as_ref(), example);
 
     stop.cancelled().await;

@@ -2,6 +2,8 @@
 //! whatever its handler holds, for days.
 
 use std::{
+    error::Error,
+    iter,
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -26,13 +28,20 @@ pub struct PacedBody<B = Incoming> {
 
 /// Why a body ended early.
 #[derive(Debug, thiserror::Error)]
-pub enum BodyError<E> {
+pub enum BodyError {
     /// The client is too slow.
-    #[error("the request's body arrives too slowly")]
+    #[error("the body of the request arrives too slowly: send it faster, or send less")]
     TooSlow,
-    /// The connection failed.
-    #[error(transparent)]
-    Connection(E),
+    /// The connection failed, or what came is no body.
+    #[error("the body of the request could not be read")]
+    Unreadable(#[source] Box<dyn Error + Send + Sync>),
+}
+
+impl BodyError {
+    /// The reason among the causes of an error.
+    pub fn among<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
+        iter::successors(Some(error), |&error| error.source()).find_map(|error| error.downcast_ref())
+    }
 }
 
 impl<B> PacedBody<B> {
@@ -42,9 +51,9 @@ impl<B> PacedBody<B> {
     }
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Body for PacedBody<B> {
+impl<B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin> Body for PacedBody<B> {
     type Data = Bytes;
-    type Error = BodyError<B::Error>;
+    type Error = BodyError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let Self { body, began, received, late } = self.get_mut();
@@ -53,7 +62,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for PacedBody<B> {
                 *received += frame.data_ref().map_or(0, |data| data.len() as u64);
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyError::Connection(error)))),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyError::Unreadable(error.into())))),
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => {
                 let deadline = *began + time_for(*received);

@@ -12,7 +12,6 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::{Instant, Sleep, sleep},
 };
 
@@ -23,9 +22,9 @@ const QUIET: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(5);
 const MOST: usize = 32 << 20;
 
-/// A TCP stream whose end is waited for.
-pub struct Lingering {
-    stream: TcpStream,
+/// A stream whose end is waited for.
+pub struct Lingering<S> {
+    stream: S,
     end: Option<End>,
 }
 
@@ -36,14 +35,14 @@ struct End {
     dropped: usize,
 }
 
-impl Lingering {
+impl<S> Lingering<S> {
     /// Wraps a stream.
-    pub fn new(stream: TcpStream) -> Self {
+    pub fn new(stream: S) -> Self {
         Self { stream, end: None }
     }
 }
 
-impl AsyncWrite for Lingering {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Self { stream, end } = self.get_mut();
         let end = match end {
@@ -89,7 +88,7 @@ impl AsyncWrite for Lingering {
     }
 }
 
-impl AsyncRead for Lingering {
+impl<S: AsyncRead + Unpin> AsyncRead for Lingering<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, read: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, read)
     }

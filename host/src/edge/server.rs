@@ -15,7 +15,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
-use super::{lingering::Lingering, paced_body::PacedBody};
+use super::{lingering::Lingering, paced_body::PacedBody, paced_write::PacedWrite};
 
 /// A request's head must be there within this time; an idle connection is closed after it as well.
 const HEAD: Duration = Duration::from_secs(10);
@@ -26,6 +26,15 @@ const MAX_HEAD: usize = 80 << 10;
 
 /// Bytes that are buffered for a connection.
 const MAX_BUFFER: usize = 2 * MAX_HEAD;
+
+/// A client whose system confirms nothing for so long, or takes nothing, has vanished. With the pings of streams and WebSockets
+/// that is noticed within a minute.
+#[cfg(target_os = "linux")]
+const VANISHED: Duration = Duration::from_secs(30);
+
+/// Bytes that the system holds for a client besides those on their way: it would take megabytes for one that does not read.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 128 << 10;
 
 /// Pause after the system refused to accept, which it does at once and again while there are no files left.
 const REFUSED: Duration = Duration::from_millis(100);
@@ -72,9 +81,24 @@ fn is_the_peers(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, routes: Router, stop: CancellationToken) {
+/// Sets what the system does for a connection; fails when the client has left already.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
     // Small answers and events of streams leave at once.
-    let _ = stream.set_nodelay(true);
+    stream.set_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    {
+        let socket = socket2::SockRef::from(stream);
+        socket.set_tcp_user_timeout(Some(VANISHED))?;
+        socket.set_tcp_notsent_lowat(UNSENT)?;
+    }
+    Ok(())
+}
+
+async fn connection(stream: TcpStream, peer: SocketAddr, routes: Router, stop: CancellationToken) {
+    if let Err(error) = prepare(&stream) {
+        tracing::debug!(%peer, %error, "a connection ended before its first request");
+        return;
+    }
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
         let request = request.map(PacedBody::new);
@@ -86,7 +110,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, routes: Router, stop: C
         .header_read_timeout(HEAD)
         .max_header_size(MAX_HEAD)
         .max_buf_size(MAX_BUFFER)
-        .serve_connection(TokioIo::new(Lingering::new(stream)), service)
+        .serve_connection(TokioIo::new(Lingering::new(PacedWrite::new(stream))), service)
         .with_upgrades();
     let mut connection = pin!(connection);
     let ended = tokio::select! {

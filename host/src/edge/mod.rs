@@ -1,0 +1,9 @@
+//! The edge of the network: connections, and what clients may do with them before anybody knows who they are.
+//!
+//! Everything here holds a client to its part: requests arrive and answers are taken at a bearable pace, within bounds that
+//! nobody stretches. What a request means is the business of `api/`.
+
+mod lingering;
+pub mod paced_body;
+mod paced_write;
+pub mod server;

@@ -1,0 +1,21 @@
+//! The edge of the network: what somebody can do with bare connections. Each test names the cases of hostile input it stands for.
+
+mod raw;
+
+mod slow_clients;
+
+use std::fs;
+
+use crate::harness::{Server, eventually};
+
+/// Number of sockets that a server has open.
+fn sockets(server: &Server) -> usize {
+    let files = fs::read_dir(format!("/proc/{}/fd", server.pid)).unwrap();
+    let target = |file: std::io::Result<fs::DirEntry>| fs::read_link(file.ok()?.path()).ok();
+    files.filter_map(target).filter(|target| target.to_string_lossy().starts_with("socket:")).count()
+}
+
+/// Waits until the server has given back all but so many sockets.
+async fn gives_back(server: &Server, but: usize) {
+    eventually("the server gives back the connections", async || (sockets(server) <= but).then_some(())).await;
+}

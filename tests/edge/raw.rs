@@ -1,0 +1,78 @@
+//! A connection by hand: bytes that no client library would send, and the silence none would keep.
+
+use std::{io, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+    time::timeout,
+};
+
+use crate::harness::{PATIENCE, Tenant};
+
+/// A plain TCP connection to a server.
+pub struct Raw(TcpStream);
+
+impl Raw {
+    /// Connects to a server.
+    pub async fn to(url: &str) -> Self {
+        let address = url.strip_prefix("http://").unwrap();
+        Self(TcpStream::connect(address).await.unwrap())
+    }
+
+    /// Connects with little room for what is not read.
+    pub async fn narrow(url: &str) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4 << 10).unwrap();
+        let address = url.strip_prefix("http://").unwrap().parse().unwrap();
+        Self(socket.connect(address).await.unwrap())
+    }
+
+    /// Sends bytes, which has to work.
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.try_send(bytes).await.unwrap();
+    }
+
+    /// Sends bytes to a server that may have had enough.
+    pub async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.0.write_all(bytes.as_ref()).await
+    }
+
+    /// Sends a byte every second until the server ends the connection; its answer.
+    pub async fn drip(self, byte: u8) -> String {
+        let (mut reader, mut writer) = self.0.into_split();
+        let dripping = async {
+            while writer.write_all(&[byte]).await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            std::future::pending::<()>().await
+        };
+        let mut answer = Vec::new();
+        tokio::select! {
+            () = dripping => unreachable!(),
+            _ = timeout(PATIENCE, reader.read_to_end(&mut answer)) => String::from_utf8_lossy(&answer).into(),
+        }
+    }
+
+    /// Reads until these bytes have come.
+    pub async fn until(&mut self, wanted: &str) -> String {
+        let mut text = String::new();
+        while !text.contains(wanted) {
+            let mut chunk = [0; 4096];
+            let read = timeout(PATIENCE, self.0.read(&mut chunk)).await.expect("something comes").unwrap_or(0);
+            assert!(read > 0, "the connection ended before {wanted:?}: {text:?}");
+            text.push_str(&String::from_utf8_lossy(&chunk[..read]));
+        }
+        text
+    }
+}
+
+/// The head of a request with a public key and whatever headers are given, each with its line break.
+pub fn head(method: &str, path: &str, tenant: &Tenant, headers: &str) -> String {
+    format!("{method} {path} HTTP/1.1\r\nHost: x\r\nSB-PUBLIC-KEY: {}\r\n{headers}\r\n", tenant.key)
+}
+
+/// The header that proves the owner of an app.
+pub fn root(tenant: &Tenant) -> String {
+    format!("Authorization: Bearer {}\r\n", tenant.root_token())
+}
