@@ -10,7 +10,8 @@ use thimble::{
     mail::{Mail, QueuedMail},
     quota::OwnQuota,
     run::Run,
-    store::{Done, NewTenant, NewVersion, Step, Store, StoreError, Stored, Transaction},
+    store::{Begun, Done, Due, NewTenant, NewVersion, Step, Store, StoreError, Stored, Transaction},
+    task::{Job, Task, TaskRun},
     usage::KeptUsage,
     user::{Tenant, User},
 };
@@ -82,4 +83,22 @@ unused! {
     async fn mail_sent(a: &str, b: DateTime<Utc>) -> ();
     async fn mail_failed(a: &str, b: &str, c: Option<DateTime<Utc>>) -> ();
     async fn mails(a: &str, b: u32) -> Vec<QueuedMail>;
+    async fn add_task(a: &Task, b: u64) -> bool;
+    async fn update_task(a: &Task) -> bool;
+    async fn task(a: &str, b: &str) -> Option<Task>;
+    async fn tasks(a: &str) -> Vec<Task>;
+    async fn waiting_tasks() -> Vec<Task>;
+    async fn delete_task(a: &str, b: &str) -> bool;
+    async fn due(a: DateTime<Utc>, b: u32, c: u32) -> Due;
+    async fn claim_tick(a: &Task, b: Option<DateTime<Utc>>, c: Option<&TaskRun>) -> Begun;
+    async fn start_task_run(a: &TaskRun) -> Begun;
+    async fn end_task_run(a: &TaskRun) -> bool;
+    async fn task_runs(a: &str, b: &str, c: u32) -> Vec<TaskRun>;
+    async fn add_job(a: &Job, b: u64) -> bool;
+    async fn job(a: &str, b: &str) -> Option<Job>;
+    async fn jobs(a: &str, b: Option<&str>, c: u32) -> Vec<Job>;
+    async fn cancel_job(a: &str, b: &str, c: DateTime<Utc>) -> bool;
+    async fn begin_job(a: &Job, b: &str, c: DateTime<Utc>) -> bool;
+    async fn end_job(a: &Job, b: &str) -> bool;
+    async fn renew_leases(a: &str, b: DateTime<Utc>, c: DateTime<Utc>) -> u64;
 }

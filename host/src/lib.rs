@@ -25,6 +25,8 @@ pub mod function;
 pub mod quota;
 pub mod registry;
 pub mod run;
+pub mod schedule;
+pub mod task;
 pub mod usage;
 
 pub mod runtime;

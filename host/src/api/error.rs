@@ -127,7 +127,9 @@ impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         let text = error.to_string();
         match error {
-            StoreError::EmailTaken | StoreError::TenantTaken | StoreError::NameTaken(_) => Self::Conflict(text),
+            StoreError::EmailTaken | StoreError::TenantTaken | StoreError::NameTaken(_) | StoreError::TaskTaken(_) => {
+                Self::Conflict(text)
+            }
             StoreError::Forbidden => Self::Forbidden(text),
             StoreError::Invalid(_) => Self::BadRequest(text),
             StoreError::TooLarge(_) => Self::TooLarge(text),

@@ -17,6 +17,7 @@ use crate::{
     permissions::Permissions,
     quota::{OwnLimits, OwnQuota},
     run::Run,
+    task::{Job, Task, TaskRun},
     usage::KeptUsage,
     user::{Tenant, User},
 };
@@ -46,6 +47,9 @@ pub enum StoreError {
     /// A function of the tenant has that name.
     #[error("a function named `{0}` exists already: update it, or choose another name")]
     NameTaken(String),
+    /// A task of the tenant has that name.
+    #[error("a task named `{0}` exists already: update it, or choose another name")]
+    TaskTaken(String),
     /// The identity may read the document but not change it.
     #[error("not authorized")]
     Forbidden,
@@ -127,6 +131,28 @@ pub struct NewVersion {
     pub parameters: u32,
     /// Limits that the owner set.
     pub limits: OwnLimits,
+}
+
+/// What came of beginning a run of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// The entry is in the history, and the caller does what it stands for.
+    Started,
+    /// The task may not overlap itself, and it runs.
+    Overlaps,
+    /// Another node was first, or the task was changed or deleted.
+    Lost,
+}
+
+/// What waits for the clock.
+#[derive(Debug, Default)]
+pub struct Due {
+    /// Tasks whose tick has come, the one that has waited longest first.
+    pub tasks: Vec<Task>,
+    /// Jobs whose time has come, likewise.
+    pub jobs: Vec<Job>,
+    /// When the next one after these is due.
+    pub next: Option<DateTime<Utc>>,
 }
 
 /// Everything Thimble keeps.
@@ -223,7 +249,8 @@ pub trait Store: Send + Sync {
     async fn record_run(&self, run: &Run) -> Result<(), StoreError>;
     /// The last `limit` runs of a function, oldest first.
     async fn runs(&self, tenant: &str, function: &str, limit: u32) -> Result<Vec<Run>, StoreError>;
-    /// Forgets runs older than `before` and all but the newest `keep` of each function; how many.
+    /// Forgets runs older than `before` and all but the newest `keep` of each function; how many. The same for the history of
+    /// each task, and for the jobs of each tenant that have ended.
     async fn prune_runs(&self, before: DateTime<Utc>, keep: u32) -> Result<u64, StoreError>;
 
     /// What functions and tenants have used lately.
@@ -239,4 +266,55 @@ pub trait Store: Send + Sync {
     async fn mail_failed(&self, id: &str, error: &str, retry_at: Option<DateTime<Utc>>) -> Result<(), StoreError>;
     /// The tenant's newest mails, newest first.
     async fn mails(&self, tenant: &str, limit: u32) -> Result<Vec<QueuedMail>, StoreError>;
+
+    /// Adds a task unless its tenant has `most` already; whether there was room. [`StoreError::TaskTaken`] when the tenant has
+    /// one of that name.
+    async fn add_task(&self, task: &Task, most: u64) -> Result<bool, StoreError>;
+    /// Replaces what a task is, and its next tick; whether there was one. [`StoreError::TaskTaken`] as for a new one.
+    async fn update_task(&self, task: &Task) -> Result<bool, StoreError>;
+    /// A task by id or else by name.
+    async fn task(&self, tenant: &str, id: &str) -> Result<Option<Task>, StoreError>;
+    /// The tenant's tasks by name.
+    async fn tasks(&self, tenant: &str) -> Result<Vec<Task>, StoreError>;
+    /// The tasks of all tenants that have a next tick.
+    async fn waiting_tasks(&self) -> Result<Vec<Task>, StoreError>;
+    /// Removes a task with its history; whether there was one.
+    async fn delete_task(&self, tenant: &str, id: &str) -> Result<bool, StoreError>;
+
+    /// What is due at `now`: at most `tasks` tasks, and at most `jobs` waiting jobs of each tenant.
+    async fn due(&self, now: DateTime<Utc>, tasks: u32, jobs: u32) -> Result<Due, StoreError>;
+    /// Moves a task from the tick `task.next` to `next` and puts `run` into its history, both or nothing, if its next tick is
+    /// still that one: of all nodes that try, one succeeds. When `run` is running, the task may not overlap itself and another
+    /// run of it is running, the entry is made as skipped.
+    async fn claim_tick(
+        &self,
+        task: &Task,
+        next: Option<DateTime<Utc>>,
+        run: Option<&TaskRun>,
+    ) -> Result<Begun, StoreError>;
+    /// Puts a run that somebody asked for into the history; the next tick stays. When it would overlap another one, nothing is
+    /// recorded.
+    async fn start_task_run(&self, run: &TaskRun) -> Result<Begun, StoreError>;
+    /// Notes how a run ended that its node (`run.node`) still has; whether it has.
+    async fn end_task_run(&self, run: &TaskRun) -> Result<bool, StoreError>;
+    /// The last `limit` entries of a task's history, oldest first.
+    async fn task_runs(&self, tenant: &str, task: &str, limit: u32) -> Result<Vec<TaskRun>, StoreError>;
+
+    /// Adds a job unless as many as `most` of its tenant wait or run; whether there was room.
+    async fn add_job(&self, job: &Job, most: u64) -> Result<bool, StoreError>;
+    /// A job by id.
+    async fn job(&self, tenant: &str, id: &str) -> Result<Option<Job>, StoreError>;
+    /// The tenant's newest jobs, or those of one user, newest first.
+    async fn jobs(&self, tenant: &str, user: Option<&str>, limit: u32) -> Result<Vec<Job>, StoreError>;
+    /// Takes a job back that waits; whether it did.
+    async fn cancel_job(&self, tenant: &str, id: &str, at: DateTime<Utc>) -> Result<bool, StoreError>;
+    /// Begins a job, which counts as an attempt, if it still waits for `job.due`: of all nodes that try, one succeeds.
+    async fn begin_job(&self, job: &Job, node: &str, lease: DateTime<Utc>) -> Result<bool, StoreError>;
+    /// Sets state, due time, attempts, error, run and end of a job that `node` still has; whether it has.
+    async fn end_job(&self, job: &Job, node: &str) -> Result<bool, StoreError>;
+
+    /// Says that `node` lives: renews the leases of its task runs and jobs. What nodes have that let their leases pass is taken
+    /// from them: task runs become interrupted, jobs wait again. A store that only one process can use need not wait for
+    /// leases to pass. Returns how many were taken.
+    async fn renew_leases(&self, node: &str, now: DateTime<Utc>, until: DateTime<Utc>) -> Result<u64, StoreError>;
 }

@@ -41,6 +41,7 @@ mod functions;
 mod mails;
 mod permissions;
 mod quotas;
+mod tasks;
 mod users;
 
 async fn sqlite(folder: &tempfile::TempDir) -> Arc<dyn Store> {

@@ -10,7 +10,7 @@ use futures_util::FutureExt;
 use sqlx::{SqliteConnection, SqlitePool, pool::PoolConnection};
 
 use self::writer::Writer;
-use super::{Done, NewTenant, NewVersion, Store, StoreError, Stored, Transaction};
+use super::{Begun, Done, Due, NewTenant, NewVersion, Store, StoreError, Stored, Transaction};
 use crate::{
     document::{Document, Page, PageRequest},
     filter::Filter,
@@ -19,6 +19,7 @@ use crate::{
     mail::{Mail, QueuedMail},
     quota::OwnQuota,
     run::Run,
+    task::{Job, Task, TaskRun},
     usage::KeptUsage,
     user::{Tenant, User},
 };
@@ -28,9 +29,11 @@ mod conditions;
 mod documents;
 mod file;
 mod functions;
+mod jobs;
 mod mails;
 mod runs;
 mod settings;
+mod tasks;
 mod tenants;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
@@ -259,7 +262,15 @@ impl Store for Sqlite {
     }
 
     async fn prune_runs(&self, before: DateTime<Utc>, keep: u32) -> Result<u64> {
-        self.writer.write(move |db| async move { runs::prune(db, before, keep).await }.boxed()).await
+        self.writer
+            .write(move |db| {
+                async move {
+                    let runs = runs::prune(db, before, keep).await?;
+                    Ok(runs + tasks::prune(db, before, keep).await? + jobs::prune(db, before, keep).await?)
+                }
+                .boxed()
+            })
+            .await
     }
 
     async fn usage(&self) -> Result<Vec<KeptUsage>> {
@@ -287,5 +298,102 @@ impl Store for Sqlite {
 
     async fn mails(&self, tenant: &str, limit: u32) -> Result<Vec<QueuedMail>> {
         mails::of_tenant(&mut *self.reader().await?, tenant, limit).await
+    }
+
+    async fn add_task(&self, task: &Task, most: u64) -> Result<bool> {
+        let task = task.clone();
+        self.writer.write(move |db| async move { tasks::add(db, &task, most).await }.boxed()).await
+    }
+
+    async fn update_task(&self, task: &Task) -> Result<bool> {
+        let task = task.clone();
+        self.writer.write(move |db| async move { tasks::update(db, &task).await }.boxed()).await
+    }
+
+    async fn task(&self, tenant: &str, id: &str) -> Result<Option<Task>> {
+        tasks::get(&mut *self.reader().await?, tenant, id).await
+    }
+
+    async fn tasks(&self, tenant: &str) -> Result<Vec<Task>> {
+        tasks::of_tenant(&mut *self.reader().await?, tenant).await
+    }
+
+    async fn waiting_tasks(&self) -> Result<Vec<Task>> {
+        tasks::waiting(&mut *self.reader().await?).await
+    }
+
+    async fn delete_task(&self, tenant: &str, id: &str) -> Result<bool> {
+        let (tenant, id) = (tenant.to_owned(), id.to_owned());
+        self.writer.write(move |db| async move { tasks::delete(db, &tenant, &id).await }.boxed()).await
+    }
+
+    async fn due(&self, now: DateTime<Utc>, tasks: u32, jobs: u32) -> Result<Due> {
+        let db = &mut *self.reader().await?;
+        Ok(Due {
+            tasks: tasks::due(db, now, tasks).await?,
+            jobs: jobs::due(db, now, jobs).await?,
+            next: jobs::next_due(db, now).await?,
+        })
+    }
+
+    async fn claim_tick(&self, task: &Task, next: Option<DateTime<Utc>>, run: Option<&TaskRun>) -> Result<Begun> {
+        let (task, run) = (task.clone(), run.cloned());
+        self.writer.write(move |db| async move { tasks::claim(db, &task, next, run.as_ref()).await }.boxed()).await
+    }
+
+    async fn start_task_run(&self, run: &TaskRun) -> Result<Begun> {
+        let run = run.clone();
+        self.writer.write(move |db| async move { tasks::start(db, &run).await }.boxed()).await
+    }
+
+    async fn end_task_run(&self, run: &TaskRun) -> Result<bool> {
+        let run = run.clone();
+        self.writer.write(move |db| async move { tasks::end(db, &run).await }.boxed()).await
+    }
+
+    async fn task_runs(&self, tenant: &str, task: &str, limit: u32) -> Result<Vec<TaskRun>> {
+        tasks::runs(&mut *self.reader().await?, tenant, task, limit).await
+    }
+
+    async fn add_job(&self, job: &Job, most: u64) -> Result<bool> {
+        let job = job.clone();
+        self.writer.write(move |db| async move { jobs::add(db, &job, most).await }.boxed()).await
+    }
+
+    async fn job(&self, tenant: &str, id: &str) -> Result<Option<Job>> {
+        jobs::get(&mut *self.reader().await?, tenant, id).await
+    }
+
+    async fn jobs(&self, tenant: &str, user: Option<&str>, limit: u32) -> Result<Vec<Job>> {
+        jobs::newest(&mut *self.reader().await?, tenant, user, limit).await
+    }
+
+    async fn cancel_job(&self, tenant: &str, id: &str, at: DateTime<Utc>) -> Result<bool> {
+        let (tenant, id) = (tenant.to_owned(), id.to_owned());
+        self.writer.write(move |db| async move { jobs::cancel(db, &tenant, &id, at).await }.boxed()).await
+    }
+
+    async fn begin_job(&self, job: &Job, node: &str, lease: DateTime<Utc>) -> Result<bool> {
+        let (job, node) = (job.clone(), node.to_owned());
+        self.writer.write(move |db| async move { jobs::begin(db, &job, &node, lease).await }.boxed()).await
+    }
+
+    async fn end_job(&self, job: &Job, node: &str) -> Result<bool> {
+        let (job, node) = (job.clone(), node.to_owned());
+        self.writer.write(move |db| async move { jobs::end(db, &job, &node).await }.boxed()).await
+    }
+
+    async fn renew_leases(&self, node: &str, now: DateTime<Utc>, until: DateTime<Utc>) -> Result<u64> {
+        let node = node.to_owned();
+        self.writer
+            .write(move |db| {
+                async move {
+                    tasks::renew(db, &node, until).await?;
+                    jobs::renew(db, &node, until).await?;
+                    Ok(tasks::interrupt(db, &node, now).await? + jobs::release(db, &node).await?)
+                }
+                .boxed()
+            })
+            .await
     }
 }
