@@ -1,6 +1,7 @@
 //! What the tests stand on: servers, tenants and their users, realtime connections, and patience.
 
 mod caller;
+pub mod component;
 mod connection;
 pub mod process;
 mod server;

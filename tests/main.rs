@@ -9,6 +9,7 @@ mod architecture;
 mod channels;
 mod chat;
 mod cli;
+mod components;
 mod documents;
 mod edge;
 mod engine;

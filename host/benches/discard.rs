@@ -1,6 +1,7 @@
 //! A store that answers at once and keeps nothing, so that a benchmark of the sandbox measures the sandbox.
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use thimble::{
     document::{Document, Page, PageRequest},
@@ -72,6 +73,7 @@ unused! {
     async fn functions(a: &str) -> Vec<Function>;
     async fn all_functions() -> Vec<Function>;
     async fn versions(a: &str, b: &str, c: u32) -> Vec<Version>;
+    async fn component(a: &str, b: &str, c: i64) -> Option<Bytes>;
     async fn delete_function(a: &str, b: &str) -> bool;
     async fn record_run(a: &Run) -> ();
     async fn runs(a: &str, b: &str, c: u32) -> Vec<Run>;

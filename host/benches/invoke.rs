@@ -21,12 +21,13 @@ use thimble::{
     documents::Documents,
     event::Cause,
     event_queue,
+    function::{Code, Upload},
     host_functions::{Call, Invocation, Services},
     hub::Hub,
     identity::Identity,
     mailer::Mailer,
     run::Outcome,
-    runtime::{Prepared, Runtime},
+    runtime::{Prepared, Runtime, Uploaded},
     usage::Usage,
 };
 use wasmtime::Store;
@@ -58,13 +59,24 @@ impl Bench {
             mailer: Mailer::new(&config.mail, true, store, clock.clone()).unwrap(),
             clock: clock.clone(),
         };
-        let runtime = Runtime::new(&config.runtime, Arc::new(config.limits.clone()), data, clock).await.unwrap();
+        let runtime = Runtime::new(&config.runtime, &config.compile, Arc::new(config.limits.clone()), data, clock);
+        let runtime = runtime.await.unwrap();
         Self { runtime, services }
     }
 
     async fn upload(&self, name: &str, source: &str) -> Prepared {
-        let uploaded = self.runtime.upload(&TENANT.into(), name, source).await.unwrap();
-        self.runtime.prepared(&TENANT.into(), name, source, &uploaded.hash).await.unwrap()
+        let uploaded = self.upload_only(name, source).await;
+        self.prepared(name, source, &uploaded.hash).await
+    }
+
+    async fn upload_only(&self, name: &str, source: &str) -> Uploaded {
+        self.runtime.upload(&TENANT.into(), name, &Upload::JavaScript(source.into())).await.unwrap()
+    }
+
+    async fn prepared(&self, name: &str, source: &str, hash: &str) -> Prepared {
+        let code = Code::JavaScript { source: source.into(), parameters: 1 };
+        let component = async { anyhow::bail!("it is not a component") };
+        self.runtime.prepared(&TENANT.into(), name, &code, hash, component).await.unwrap()
     }
 
     fn invocation(&self) -> Invocation {
@@ -102,11 +114,11 @@ struct Kept {
 
 impl Kept {
     async fn new(bench: &Bench, function: &Prepared) -> Self {
-        let mut store = Store::new(function.engine(), bench.invocation());
+        let mut store = Store::new(function.function.engine(), bench.invocation());
         store.limiter(|invocation| &mut invocation.memory);
         store.epoch_deadline_async_yield_and_update(1);
         store.set_fuel(u64::MAX).unwrap();
-        let instance = function.instantiate_async(&mut store).await.unwrap();
+        let instance = function.function.instantiate_async(&mut store).await.unwrap();
         Self { store, instance }
     }
 
@@ -151,10 +163,10 @@ fn main() {
         );
     });
     group.bench_function("load from disk after a restart", |b| {
-        let hash = threads.block_on(bench.runtime.upload(&TENANT.into(), "chat", CHAT)).unwrap().hash;
+        let hash = threads.block_on(bench.upload_only("chat", CHAT)).hash;
         b.iter_batched(
             || threads.block_on(Bench::start(data.path())),
-            |restarted| threads.block_on(restarted.runtime.prepared(&TENANT.into(), "chat", CHAT, &hash)).unwrap(),
+            |restarted| threads.block_on(restarted.prepared("chat", CHAT, &hash)),
             BatchSize::PerIteration,
         );
     });
@@ -181,7 +193,7 @@ async fn promises(bench: &Bench, [chat, other]: [&Prepared; 2], data: &Path) {
     }
     let [fresh, alternating, warm, upload] = [fresh, alternating, warm, uploads].map(median);
     let ratio = |one: Duration, two: Duration| one.as_secs_f64() / two.as_secs_f64();
-    let hash = bench.runtime.upload(&TENANT.into(), "chat", CHAT).await.unwrap().hash;
+    let hash = bench.upload_only("chat", CHAT).await.hash;
     let native = std::fs::read_dir(data.join("store/native")).unwrap();
     let native = native
         .map(Result::unwrap)

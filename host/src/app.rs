@@ -105,7 +105,7 @@ impl App {
         let documents = Documents::new(store.clone(), channels.clone(), usage.clone(), clock.clone());
         let mailer = Mailer::new(&config.mail, config.server.dev, store.clone(), clock.clone())?;
         let limits = Arc::new(config.limits.clone());
-        let runtime = Runtime::new(&config.runtime, limits, data, clock.clone()).await?;
+        let runtime = Runtime::new(&config.runtime, &config.compile, limits, data, clock.clone()).await?;
         let registry = Registry::load(store.clone(), runtime.clone()).await?;
         let services = Services {
             documents: documents.clone(),

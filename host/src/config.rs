@@ -16,7 +16,7 @@ use toml::{Table, Value};
 
 use crate::{
     quota::{FunctionQuota, TenantQuota},
-    runtime::{RuntimeConfig, limits::Limits},
+    runtime::{RuntimeConfig, component::CompileConfig, limits::Limits},
 };
 
 /// Every setting with its default and the reason for it.
@@ -43,6 +43,8 @@ pub struct Config {
     pub tenant: TenantQuota,
     /// Sizes of the runtime.
     pub runtime: RuntimeConfig,
+    /// How components are compiled.
+    pub compile: CompileConfig,
     /// Bounds of realtime connections.
     pub realtime: RealtimeConfig,
     /// How mail leaves.
@@ -234,12 +236,12 @@ impl Config {
     }
 
     /// The numbers that would stop the server from working when they are too small or too large.
-    fn ranges(&self) -> [(&'static str, u64, (u64, u64)); 43] {
+    fn ranges(&self) -> [(&'static str, u64, (u64, u64)); 46] {
         const ANY: (u64, u64) = (1, i64::MAX as u64);
         const BYTES: (u64, u64) = (1, 1 << 30);
         const MILLISECONDS: (u64, u64) = (1, 24 * 3_600 * 1_000);
         const COUNT: (u64, u64) = (1, 1_000_000);
-        let Self { server, accounts, limits, function, tenant, runtime, realtime, mail, runs, .. } = self;
+        let Self { server, accounts, limits, function, tenant, runtime, compile, realtime, mail, runs, .. } = self;
         [
             ("server.connections", server.connections as u64, COUNT),
             // Argon2 takes the whole password: a bound keeps one request from being expensive.
@@ -280,6 +282,10 @@ impl Config {
             ("runtime.queue", runtime.queue as u64, COUNT),
             ("runtime.queue_bytes", runtime.queue_bytes as u64, (1 << 20, 64 << 30)),
             ("runtime.wait_ms", runtime.wait_ms, MILLISECONDS),
+            ("compile.wall_ms", compile.wall_ms, MILLISECONDS),
+            ("compile.cpu_seconds", compile.cpu_seconds, (1, 3_600)),
+            // Less than this does not even hold the program.
+            ("compile.memory", compile.memory, (256 << 20, 64 << 30)),
             ("realtime.queue", realtime.queue as u64, COUNT),
             ("realtime.message_bytes", realtime.message_bytes as u64, BYTES),
             ("realtime.channels", realtime.channels as u64, COUNT),

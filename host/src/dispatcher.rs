@@ -12,6 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Context;
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -359,7 +361,9 @@ impl Inner {
     async fn call(&self, run: &str, due: &Due<'_>) -> Ended {
         let Due { function, matched, event } = *due;
         let (version, runtime) = (&function.version, &self.parts.runtime);
-        let prepared = runtime.prepared(&event.identity.tenant, &function.name, &version.source, &version.hash).await;
+        let component = self.component(function);
+        let tenant = &event.identity.tenant;
+        let prepared = runtime.prepared(tenant, &function.name, &version.code, &version.hash, component).await;
         let prepared = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
@@ -367,7 +371,7 @@ impl Inner {
                 return Ended::not_run(Outcome::Error, format!("the function could not be loaded: {error}"));
             }
         };
-        let args = arguments::of(&event.kind, version.parameters, matched);
+        let args = arguments::of(&event.kind, version.code.parameters(), matched);
         let (kind, headers) = match &event.kind {
             EventKind::Web(request) => ("web", request.headers.clone()),
             EventKind::Message(message) if crate::message::is_document_type(&message.kind) => {
@@ -386,6 +390,12 @@ impl Inner {
         };
         let limits = version.limits.of_run(runtime.limits());
         runtime.run(prepared, Invocation::new(self.parts.services.clone(), call, limits), args).await
+    }
+
+    /// The component that the function runs.
+    async fn component(&self, function: &Function) -> anyhow::Result<Bytes> {
+        let component = self.parts.store.component(&function.tenant, &function.id, function.version.number).await?;
+        component.context("the component is not in the store any more")
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a function is: a name, a trigger, and versions of its code.
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
 use crate::quota::OwnLimits;
@@ -31,17 +32,72 @@ pub struct Function {
 pub struct Version {
     /// Number within the function.
     pub number: i64,
-    /// The uploaded JavaScript.
-    pub source: String,
-    /// SHA-256 of the function's name and source in hex: names its files in the data folder's store.
+    /// What was uploaded.
+    pub code: Code,
+    /// Bytes of what was uploaded.
+    pub bytes: u64,
+    /// SHA-256 in hex, of the function's name and source or of the component: names its files in the data folder's store.
     pub hash: String,
-    /// `handle.length`: decides which arguments the function receives (reference, section 4.3).
-    pub parameters: u32,
     /// Limits that its owner made narrower than the operator's.
     pub limits: OwnLimits,
     /// When it was uploaded.
     pub created: DateTime<Utc>,
 }
+
+/// What a version holds, in memory.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Code {
+    /// JavaScript, which becomes a component on this server.
+    JavaScript {
+        /// As it was uploaded.
+        source: String,
+        /// `handle.length`: decides which arguments the function receives (reference, section 4.3).
+        parameters: u32,
+    },
+    /// A WebAssembly component of the world, made elsewhere. It stays in the store until it is compiled.
+    Component,
+}
+
+/// What somebody uploads.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Upload {
+    /// JavaScript.
+    JavaScript(String),
+    /// What should be a WebAssembly component of the world.
+    Component(Bytes),
+}
+
+impl Code {
+    /// Its name in the store and for people.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::JavaScript { .. } => JAVASCRIPT,
+            Self::Component => COMPONENT,
+        }
+    }
+
+    /// How many arguments of a message it is given: a component always gets all of them.
+    pub fn parameters(&self) -> u32 {
+        match self {
+            Self::JavaScript { parameters, .. } => *parameters,
+            Self::Component => 3,
+        }
+    }
+
+    /// The source text; empty for a component.
+    pub fn source(&self) -> &str {
+        match self {
+            Self::JavaScript { source, .. } => source,
+            Self::Component => "",
+        }
+    }
+}
+
+/// [`Code::kind`] of JavaScript.
+pub const JAVASCRIPT: &str = "javascript";
+
+/// [`Code::kind`] of a component.
+pub const COMPONENT: &str = "component";
 
 /// The sentence that refuses a function's name, or `None` for one that can be used.
 ///

@@ -9,11 +9,11 @@ use std::{
 };
 
 use crate::{
-    function::{self, Function, WEB_TRIGGER},
+    function::{self, Function, Upload, WEB_TRIGGER},
     message::{MAX_NAME, Message},
     quota::OwnLimits,
-    runtime::{Runtime, compile::UploadError},
-    store::{NewVersion, Store, StoreError},
+    runtime::{Runtime, Uploaded, compile::UploadError},
+    store::{NewCode, NewVersion, Store, StoreError},
 };
 
 /// Why a function could not be changed.
@@ -124,7 +124,7 @@ impl Registry {
         tenant: &Arc<str>,
         name: &str,
         trigger: &str,
-        source: &str,
+        upload: Upload,
         limits: OwnLimits,
     ) -> Result<Deployed> {
         if let Some(error) = function::name_error(name) {
@@ -134,7 +134,7 @@ impl Registry {
         if self.get(tenant, name).is_some() {
             return Err(StoreError::NameTaken(name.into()).into());
         }
-        let (version, log) = self.upload(tenant, name, source, limits).await?;
+        let (version, log) = self.upload(tenant, name, upload, limits).await?;
         let (this, tenant, name, trigger) = (self.clone(), tenant.clone(), name.to_owned(), trigger.to_owned());
         let function = whole(async move {
             let _changing = this.0.changing.lock().await;
@@ -149,14 +149,14 @@ impl Registry {
         tenant: &Arc<str>,
         name: &str,
         trigger: Option<&str>,
-        source: &str,
+        upload: Upload,
         limits: OwnLimits,
     ) -> Result<Deployed> {
         let unknown = || RegistryError::Unknown(name.into());
         let current = self.get(tenant, name).ok_or_else(unknown)?;
         let trigger = trigger.filter(|trigger| !trigger.is_empty()).unwrap_or(&current.trigger);
         check_trigger(trigger)?;
-        let (version, log) = self.upload(tenant, name, source, limits).await?;
+        let (version, log) = self.upload(tenant, name, upload, limits).await?;
         let (this, tenant, trigger) = (self.clone(), tenant.clone(), trigger.to_owned());
         let function = whole(async move {
             let _changing = this.0.changing.lock().await;
@@ -207,12 +207,15 @@ impl Registry {
         &self,
         tenant: &Arc<str>,
         name: &str,
-        source: &str,
+        upload: Upload,
         limits: OwnLimits,
     ) -> Result<(NewVersion, Vec<String>)> {
-        let uploaded = self.0.runtime.upload(tenant, name, source).await?;
-        let source = source.to_owned();
-        Ok((NewVersion { source, hash: uploaded.hash, parameters: uploaded.parameters, limits }, uploaded.log))
+        let Uploaded { hash, parameters, log } = self.0.runtime.upload(tenant, name, &upload).await?;
+        let code = match upload {
+            Upload::JavaScript(source) => NewCode::JavaScript { source, parameters },
+            Upload::Component(bytes) => NewCode::Component(bytes),
+        };
+        Ok((NewVersion { code, hash, limits }, log))
     }
 
     fn set(&self, function: Function) -> Arc<Function> {

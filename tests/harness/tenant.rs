@@ -77,6 +77,19 @@ impl Tenant {
         self.root.post("/fn/add", json!({ "name": name, "trigger": trigger, "code": code })).await
     }
 
+    /// Uploads a component (or what is said to be one), whatever comes of it.
+    pub async fn upload_component(&self, name: &str, trigger: &str, component: impl Into<Vec<u8>>) -> Answer {
+        let path = format!("/fn/add?name={name}&trigger={trigger}");
+        self.root.post_raw(&path, "application/wasm", component).await
+    }
+
+    /// Adds a component that a request calls, under a name of its own.
+    pub async fn component(&self, component: impl Into<Vec<u8>>) -> String {
+        let name = fresh("component");
+        self.upload_component(&name, "web", component).await.ok();
+        name
+    }
+
     /// Adds a function, which has to work.
     pub async fn add(&self, name: &str, trigger: &str, code: &str) -> Value {
         self.upload(name, trigger, code).await.ok()

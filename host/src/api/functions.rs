@@ -17,13 +17,14 @@ use super::{
     documents::json_value,
     error::ApiError,
     extract::{Caller, Path, Query, RawBody, Root},
+    upload::{AROUND, Uploaded},
 };
 use crate::{
     app::App,
     clock::rfc3339,
     dispatcher::NotCalled,
     event::{Cause, Event, EventKind},
-    function::{Function, Version, WEB_TRIGGER},
+    function::{Code, Function, Upload, Version, WEB_TRIGGER},
     identity::Identity,
     quota::OwnLimits,
     registry::{Deployed, RegistryError},
@@ -58,24 +59,11 @@ pub fn root_routes(upload_bytes: usize) -> Router<App> {
         .route("/fn/delete/{name}", any(delete))
         .route("/fn/rollback/{name}", post(rollback))
         .route("/fn/wasm/{name}", get(wasm))
-        .layer(DefaultBodyLimit::max(upload_bytes))
+        .layer(DefaultBodyLimit::max(upload_bytes + AROUND))
         .merge(Router::new().route("/fn/sudoexec/{name}", any(sudo_execute)).layer(DefaultBodyLimit::max(MAX_REQUEST)))
 }
 
 type Answer = Result<Response<Body>, ApiError>;
-
-/// An upload; the fields of the reference's function object that clients send besides are ignored.
-#[derive(Debug, Deserialize)]
-#[serde(default)]
-#[derive(Default)]
-struct Upload {
-    id: String,
-    name: String,
-    trigger: String,
-    code: String,
-    /// Limits narrower than the operator's; without them an update keeps those there are.
-    limits: Map<String, Value>,
-}
 
 /// A function as it is shown.
 #[derive(Debug, Serialize)]
@@ -85,6 +73,8 @@ struct FunctionView {
     account_id: &'static str,
     name: String,
     trigger: String,
+    /// `javascript`, or `component`, which has no `code` here.
+    kind: &'static str,
     code: String,
     version: i64,
     last_updated: String,
@@ -139,8 +129,9 @@ struct UsageView {
 struct VersionView {
     version: i64,
     created: String,
+    kind: &'static str,
     hash: String,
-    bytes: usize,
+    bytes: u64,
 }
 
 /// A run as it is shown: the reference's fields and ours.
@@ -179,20 +170,23 @@ struct DeployedView {
     log: Vec<String>,
 }
 
+/// An upload without code; its refusal says what is missing.
+const NOTHING: Upload = Upload::JavaScript(String::new());
+
 /// The time that Go's clients read as "never".
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
-async fn add(Root(who): Root, State(app): State<App>, RawBody(body): RawBody) -> Answer {
-    let Upload { name, trigger, code, limits, .. } = upload(&body)?;
+async fn add(Root(who): Root, State(app): State<App>, uploaded: Uploaded) -> Answer {
+    let Uploaded { name, trigger, code, limits, .. } = uploaded;
     let limits = own_limits(&app, OwnLimits::default(), &limits)?;
-    let deployed = app.registry.add(&who.tenant, &name, &trigger, &code, limits).await?;
+    let deployed = app.registry.add(&who.tenant, &name, &trigger, code.unwrap_or(NOTHING), limits).await?;
     tracing::info!(function = name, trigger, "function added");
     Ok(json_value(StatusCode::OK, &DeployedView::from(deployed)))
 }
 
 /// The original names the function by id; a name is accepted as well.
-async fn update(Root(who): Root, State(app): State<App>, RawBody(body): RawBody) -> Answer {
-    let Upload { id, name, trigger, code, limits } = upload(&body)?;
+async fn update(Root(who): Root, State(app): State<App>, uploaded: Uploaded) -> Answer {
+    let Uploaded { id, name, trigger, code, limits } = uploaded;
     let name = match app.store.function_by_id(&who.tenant, &id).await? {
         Some(function) => function.name,
         None if name.is_empty() && id.is_empty() => {
@@ -204,7 +198,11 @@ async fn update(Root(who): Root, State(app): State<App>, RawBody(body): RawBody)
     let current = app.registry.get(&who.tenant, &name).ok_or_else(|| RegistryError::Unknown(name.clone()))?;
     let limits = own_limits(&app, current.version.limits, &limits)?;
     // Limits can be changed without sending the code again.
-    let code = if code.is_empty() && limits != current.version.limits { &current.version.source } else { &code };
+    let code = match code {
+        Some(code) => code,
+        None if limits != current.version.limits => code_of(&app, &current).await?,
+        None => NOTHING,
+    };
     let deployed = app.registry.update(&who.tenant, &name, Some(&trigger), code, limits).await?;
     tracing::info!(function = name, version = deployed.function.version.number, "function updated");
     Ok(json_value(StatusCode::OK, &DeployedView::from(deployed)))
@@ -214,8 +212,17 @@ fn own_limits(app: &App, own: OwnLimits, changes: &Map<String, Value>) -> Result
     own.changed(changes, app.runtime.limits(), app.usage.functions()).map_err(ApiError::BadRequest)
 }
 
-fn upload(body: &[u8]) -> Result<Upload, ApiError> {
-    super::extract::object(body)
+/// What a function runs now, to be uploaded again.
+async fn code_of(app: &App, function: &Function) -> Result<Upload, ApiError> {
+    match &function.version.code {
+        Code::JavaScript { source, .. } => Ok(Upload::JavaScript(source.clone())),
+        Code::Component => Ok(Upload::Component(component_of(app, function).await?)),
+    }
+}
+
+async fn component_of(app: &App, function: &Function) -> Result<Bytes, ApiError> {
+    let component = app.store.component(&function.tenant, &function.id, function.version.number).await?;
+    component.ok_or_else(|| RegistryError::Unknown(function.name.clone()).into())
 }
 
 async fn list(Root(who): Root, State(app): State<App>) -> Answer {
@@ -306,10 +313,14 @@ async fn rollback(Root(who): Root, State(app): State<App>, Path(name): Path<Stri
     Ok(json_value(StatusCode::OK, &DeployedView::from(Deployed { function, log: Vec::new() })))
 }
 
-/// The function's component, self-contained: it runs wherever the world is provided.
+/// The function's component, self-contained: it runs wherever the world is provided. One that was uploaded is given back as it
+/// came.
 async fn wasm(Root(who): Root, State(app): State<App>, Path(name): Path<String>) -> Answer {
     let function = app.registry.get(&who.tenant, &name).ok_or_else(|| RegistryError::Unknown(name.clone()))?;
-    let component = app.runtime.export(&who.tenant, &function.name, &function.version.source).await?;
+    let component = match &function.version.code {
+        Code::JavaScript { source, .. } => app.runtime.export(&who.tenant, &function.name, source).await?.into(),
+        Code::Component => component_of(&app, &function).await?,
+    };
     let headers = [
         (header::CONTENT_TYPE, "application/wasm".to_owned()),
         (header::CONTENT_DISPOSITION, format!("attachment; filename=\"{name}.wasm\"")),
@@ -366,7 +377,8 @@ impl From<&Function> for FunctionView {
             account_id: "",
             name: function.name.clone(),
             trigger: function.trigger.clone(),
-            code: function.version.source.clone(),
+            kind: function.version.code.kind(),
+            code: function.version.code.source().to_owned(),
             version: function.version.number,
             last_updated: rfc3339(function.version.created),
             last_run: function.last_run.map_or_else(|| NEVER.into(), rfc3339),
@@ -383,8 +395,9 @@ impl From<&Version> for VersionView {
         Self {
             version: version.number,
             created: rfc3339(version.created),
+            kind: version.code.kind(),
             hash: version.hash.clone(),
-            bytes: version.source.len(),
+            bytes: version.bytes,
         }
     }
 }

@@ -26,6 +26,7 @@ pub mod operator;
 pub mod pages;
 pub mod publish;
 pub mod realtime;
+pub mod upload;
 
 /// All routes, ready to serve.
 pub fn router(app: App) -> Router {

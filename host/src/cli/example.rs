@@ -12,7 +12,7 @@ use axum::{
 };
 use serde::Deserialize;
 
-use crate::{accounts::DEV_TENANT, app::App, quota::OwnLimits};
+use crate::{accounts::DEV_TENANT, app::App, function::Upload, quota::OwnLimits};
 
 /// An example by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -55,10 +55,11 @@ impl Example {
     pub async fn deploy(self, app: &App) -> anyhow::Result<()> {
         let Manifest { name, trigger } = toml::from_str(MANIFEST).context("function.toml of the example")?;
         let tenant: Arc<str> = DEV_TENANT.into();
+        let upload = Upload::JavaScript(SOURCE.into());
         match app.registry.get(&tenant, &name) {
-            Some(current) if current.version.source == SOURCE && current.trigger == trigger => return Ok(()),
-            Some(current) => app.registry.update(&tenant, &name, Some(&trigger), SOURCE, current.version.limits).await,
-            None => app.registry.add(&tenant, &name, &trigger, SOURCE, OwnLimits::default()).await,
+            Some(current) if current.version.code.source() == SOURCE && current.trigger == trigger => return Ok(()),
+            Some(current) => app.registry.update(&tenant, &name, Some(&trigger), upload, current.version.limits).await,
+            None => app.registry.add(&tenant, &name, &trigger, upload, OwnLimits::default()).await,
         }
         .context("the example's function cannot be deployed")?;
         Ok(())

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use self::credentials::Connection;
+use crate::runtime::component::child;
 
 mod account;
 mod banner;
@@ -40,6 +41,9 @@ enum Command {
     /// Upload, run and look after functions.
     #[command(subcommand, visible_alias = "fn")]
     Function(function::Function),
+    /// What the server starts to compile an upload.
+    #[command(hide = true)]
+    CompileComponent(child::Limits),
 }
 
 /// Runs the command that the arguments name; everything that goes wrong is one message on standard error and exit code 1
@@ -47,6 +51,7 @@ enum Command {
 pub fn main() -> ExitCode {
     let Cli { connection, command } = Cli::parse();
     let result = match command {
+        Command::CompileComponent(limits) => return child::main(&limits),
         Command::Serve(serve) => serve::run(serve),
         Command::Login(login) => client::block_on(login::run(&connection, login)),
         Command::Account(account) => client::block_on(account::run(&connection, account)),

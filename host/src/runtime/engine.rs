@@ -16,22 +16,37 @@ use wasmtime::{
 /// `tests/javascript.rs` for the depth that is promised.
 const WASM_STACK: usize = 4 << 20;
 
+/// Core instances of one component.
+const CORE_INSTANCES: u32 = 16;
+
+/// Memories of one component. Each reserves 4 GiB of address space in each slot.
+const MEMORIES: u32 = 1;
+
+/// Tables of one component.
+const TABLES: u32 = 8;
+
 /// Room for host functions beyond the guest's own stack.
 const HOST_STACK: usize = 1 << 20;
+
+/// Makes an engine that only compiles, for the engine of [`new`] to run: the process it is in has little memory.
+pub fn compiling() -> wasmtime::Result<Engine> {
+    Engine::new(config().parallel_compilation(false))
+}
 
 /// Makes the one wasmtime engine of this process, with room for `slots` guests of at most `memory` bytes each.
 pub fn new(slots: u32, memory: usize) -> wasmtime::Result<Engine> {
     let mut pool = PoolingAllocationConfig::default();
     // A JavaScript component has five core instances (engine, delta and three small adapters); components of other languages
-    // come with up to sixteen.
+    // come with up to sixteen. There is room for as many runs of the largest as there are slots: nobody's component may
+    // keep another one from its slot.
     pool.total_component_instances(slots)
-        .total_core_instances(slots * 8)
-        .total_memories(slots)
-        .total_tables(slots * 4)
+        .total_core_instances(slots * CORE_INSTANCES)
+        .total_memories(slots * MEMORIES)
+        .total_tables(slots * TABLES)
         .total_stacks(slots)
-        .max_core_instances_per_component(16)
-        .max_memories_per_component(2)
-        .max_tables_per_component(8)
+        .max_core_instances_per_component(CORE_INSTANCES)
+        .max_memories_per_component(MEMORIES)
+        .max_tables_per_component(TABLES)
         .table_elements(20_000)
         .max_core_instance_size(1 << 20)
         .max_component_instance_size(2 << 20)
@@ -46,9 +61,13 @@ pub fn new(slots: u32, memory: usize) -> wasmtime::Result<Engine> {
         // Ask the kernel which pages were touched instead of clearing all that are kept; falls back where the kernel cannot.
         .pagemap_scan(Enabled::Auto);
 
+    Engine::new(config().allocation_strategy(InstanceAllocationStrategy::Pooling(pool)))
+}
+
+/// What code is compiled for and with.
+fn config() -> Config {
     let mut config = Config::new();
     config
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
         // Never Winch for uploaded code, and never a fast but weaker optimisation level.
         .strategy(Strategy::Cranelift)
         .cranelift_opt_level(OptLevel::Speed)
@@ -76,7 +95,7 @@ pub fn new(slots: u32, memory: usize) -> wasmtime::Result<Engine> {
         .wasm_custom_page_sizes(false)
         // Host frames say nothing to the owner of a function, and gathering them is slow.
         .wasm_backtrace_max_frames(None);
-    Engine::new(&config)
+    config
 }
 
 /// Fuel of instructions, where wasmtime's defaults are far from the time they take.

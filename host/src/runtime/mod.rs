@@ -9,6 +9,7 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use wasmtime::{
@@ -19,6 +20,7 @@ use wasmtime::{
 use self::{
     artifacts::{Artifacts, Kind},
     compile::{CompilePool, UploadError},
+    component::{CompileConfig, Components},
     engine::Ticker,
     guests::{GuestThreads, Owner},
     javascript::{Built, JavaScript},
@@ -26,11 +28,13 @@ use self::{
 };
 use crate::{
     clock::Clock,
+    function::{Code, JAVASCRIPT, Upload},
     host_functions::{Invocation, world},
 };
 
 pub mod artifacts;
 pub mod compile;
+pub mod component;
 pub mod engine;
 pub mod guests;
 pub mod javascript;
@@ -59,8 +63,13 @@ pub struct RuntimeConfig {
     pub wait_ms: u64,
 }
 
-/// A version of a function, ready to be instantiated.
-pub type Prepared = Arc<world::FunctionPre<Invocation>>;
+/// A version of a function, ready to be instantiated. Cheap to clone.
+#[derive(Clone)]
+pub struct Prepared {
+    /// The component, linked to the world.
+    pub function: Arc<world::FunctionPre<Invocation>>,
+    kind: &'static str,
+}
 
 /// What is kept in memory of a version, with the bytes of its native code.
 type Kept = (Prepared, u32);
@@ -70,13 +79,14 @@ type Kept = (Prepared, u32);
 pub struct Uploaded {
     /// Names the version's files.
     pub hash: String,
-    /// `handle.length`.
+    /// `handle.length` of JavaScript.
     pub parameters: u32,
     /// What the top level logged.
     pub log: Vec<String>,
 }
 
 /// What evaluating a function told of it.
+#[derive(Default)]
 struct Made {
     parameters: u32,
     log: Vec<String>,
@@ -91,8 +101,11 @@ struct Inner {
     ticker: Ticker,
     artifacts: Artifacts,
     javascript: JavaScript,
+    /// Links our own components, which import the engine.
     linker: Linker<Invocation>,
+    components: Components,
     prepared: moka::future::Cache<String, Kept>,
+    evaluating: CompilePool,
     compiling: CompilePool,
     limits: Arc<Limits>,
     guests: GuestThreads,
@@ -109,6 +122,7 @@ impl Runtime {
     /// Starts the runtime on a data folder.
     pub async fn new(
         config: &RuntimeConfig,
+        compile: &CompileConfig,
         limits: Arc<Limits>,
         data: &Path,
         clock: Arc<Clock>,
@@ -124,6 +138,8 @@ impl Runtime {
         let javascript = JavaScript::new(&engine, Some(&artifacts), clock).await?;
         let mut linker = Linker::new(&engine);
         world::Function::add_to_linker::<_, HasSelf<_>>(&mut linker, |invocation| invocation)?;
+        let components = Components::new(compile, &engine, linker.clone(), limits.memory);
+        // Only for our own: who could name it would have a way into the engine beside the world.
         linker.root().module(&javascript.template.import, &javascript.module)?;
         Ok(Self(Arc::new(Inner {
             compatibility: compatibility(&engine),
@@ -131,41 +147,70 @@ impl Runtime {
             artifacts,
             javascript,
             linker,
+            components,
             prepared: moka::future::Cache::builder()
                 .weigher(|_: &String, (_, bytes): &Kept| bytes.saturating_add(PREPARED_OVERHEAD))
                 .max_capacity(PREPARED)
                 .build(),
-            compiling: CompilePool::new(compile_threads),
+            evaluating: CompilePool::new(compile_threads),
+            compiling: CompilePool::new(or(compile.places, cores.saturating_sub(1).max(1))),
             limits,
             guests: GuestThreads::start(or(config.guest_threads, cores), &tokio::runtime::Handle::current())?,
             engine,
         })))
     }
 
-    /// Evaluates an upload of a tenant, compiles it, and keeps source, component and native code.
-    pub async fn upload(&self, tenant: &Arc<str>, name: &str, source: &str) -> Result<Uploaded, UploadError> {
-        let hash = source_hash(name, source);
-        let (kept, built) = self.make(tenant, name, source).await?;
+    /// Makes what a tenant uploads ready to run, and keeps it on disk.
+    ///
+    /// JavaScript is evaluated; a component is compiled, unless this node has its native code already.
+    pub async fn upload(&self, tenant: &Arc<str>, name: &str, upload: &Upload) -> Result<Uploaded, UploadError> {
+        let (hash, kept, Made { parameters, log }) = match upload {
+            Upload::JavaScript(source) => {
+                let (kept, made) = self.make(tenant, name, source).await?;
+                (source_hash(name, source), kept, made)
+            }
+            Upload::Component(bytes) => {
+                self.0.components.check(name, bytes, self.0.limits.upload_bytes)?;
+                let hash = component::hash(bytes);
+                let kept = match self.load_component(name, &hash).await? {
+                    Some(kept) => kept,
+                    None => self.make_component(name, &hash, bytes).await?,
+                };
+                (hash, kept, Made::default())
+            }
+        };
         self.0.prepared.insert(hash.clone(), kept).await;
-        Ok(Uploaded { hash, parameters: built.parameters, log: built.log })
+        Ok(Uploaded { hash, parameters, log })
     }
 
-    /// A version that is ready to run: from memory, else from its native code on disk, else made from its source.
+    /// A version that is ready to run: from memory, else from its native code on disk, else made from its code.
     ///
-    /// However many ask at once, it is loaded once.
+    /// However many ask at once, it is loaded once. `component` is polled only when the version is a component that has to be
+    /// compiled again.
     pub async fn prepared(
         &self,
         tenant: &Arc<str>,
         name: &str,
-        source: &str,
+        code: &Code,
         hash: &str,
+        component: impl Future<Output = anyhow::Result<Bytes>>,
     ) -> Result<Prepared, Arc<UploadError>> {
         let load = async {
-            let (runtime, hash) = (self.clone(), hash.to_owned());
-            let kept = spawn_blocking(move || runtime.load(&hash)).await?;
-            match kept {
-                Some(kept) => Ok(kept),
-                None => self.make(tenant, name, source).await.map(|(kept, _)| kept),
+            match code {
+                Code::JavaScript { source, .. } => {
+                    let (runtime, hash) = (self.clone(), hash.to_owned());
+                    match spawn_blocking(move || runtime.load(&hash)).await? {
+                        Some(kept) => Ok(kept),
+                        None => self.make(tenant, name, source).await.map(|(kept, _)| kept),
+                    }
+                }
+                Code::Component => match self.load_component(name, hash).await? {
+                    Some(kept) => Ok(kept),
+                    None => {
+                        let bytes = component.await.map_err(UploadError::Internal)?;
+                        self.make_component(name, hash, &bytes).await
+                    }
+                },
             }
         };
         let (prepared, _) = self.0.prepared.try_get_with_by_ref(hash, load).await?;
@@ -174,7 +219,7 @@ impl Runtime {
 
     /// The self-contained component of a function's source, for use elsewhere.
     pub async fn export(&self, tenant: &Arc<str>, name: &str, source: &str) -> Result<Vec<u8>, UploadError> {
-        let place = self.0.compiling.enter().await?;
+        let place = self.0.evaluating.enter().await?;
         let (runtime, name, source) = (self.clone(), name.to_owned(), source.to_owned());
         self.on_guest_threads(tenant, async move {
             let (_place, _ticking) = (place, runtime.0.ticker.tick());
@@ -202,11 +247,47 @@ impl Runtime {
         &self.0.limits
     }
 
+    /// Compiles a component in a child process, which ends when whoever asked goes away, and keeps its native code.
+    async fn make_component(&self, name: &str, hash: &str, bytes: &[u8]) -> Result<Kept, UploadError> {
+        let _place = self.0.compiling.enter().await?;
+        let native = self.0.components.compile(name, bytes).await?;
+        let (runtime, name, hash) = (self.clone(), name.to_owned(), hash.to_owned());
+        let make = move || {
+            // SAFETY: it comes from the child process and from nowhere else.
+            let prepared = unsafe { runtime.0.components.link(&name, &native) };
+            if prepared.is_ok() {
+                runtime.0.artifacts.write(Kind::Native, &runtime.component_code_file(&hash), &native)?;
+            }
+            Ok(prepared.map(|prepared| (prepared, weight(native.len()))))
+        };
+        spawn_blocking(make).await?
+    }
+
+    /// Loads a component from its native code; `None` when it has to be compiled again.
+    async fn load_component(&self, name: &str, hash: &str) -> Result<Option<Kept>, UploadError> {
+        let (runtime, name, hash) = (self.clone(), name.to_owned(), hash.to_owned());
+        let load = move || {
+            let native = runtime.0.artifacts.read(Kind::Native, &runtime.component_code_file(&hash));
+            Ok(native.and_then(|native| {
+                // SAFETY: the keyed hash shows that this node wrote the file, and its name that it was made for this engine
+                // and these settings.
+                match unsafe { runtime.0.components.link(&name, &native) } {
+                    Ok(prepared) => Some((prepared, weight(native.len()))),
+                    Err(error) => {
+                        tracing::warn!(%error, hash, "kept native code cannot be used: compiling anew");
+                        None
+                    }
+                }
+            }))
+        };
+        spawn_blocking(load).await
+    }
+
     /// Makes a version from its source, and keeps it on disk.
     ///
     /// On the guests' threads, since a top level is somebody's code. It goes on when whoever asked goes away, and is bounded.
     async fn make(&self, tenant: &Arc<str>, name: &str, source: &str) -> Result<(Kept, Made), UploadError> {
-        let place = self.0.compiling.enter().await?;
+        let place = self.0.evaluating.enter().await?;
         let (runtime, name, source) = (self.clone(), name.to_owned(), source.to_owned());
         self.on_guest_threads(tenant, async move {
             let (_place, _ticking) = (place, runtime.0.ticker.tick());
@@ -261,8 +342,8 @@ impl Runtime {
     }
 
     fn link(&self, component: &Component, bytes: usize) -> anyhow::Result<Kept> {
-        let prepared = world::FunctionPre::new(self.0.linker.instantiate_pre(component)?)?;
-        Ok((Arc::new(prepared), u32::try_from(bytes).unwrap_or(u32::MAX)))
+        let function = world::FunctionPre::new(self.0.linker.instantiate_pre(component)?)?;
+        Ok((Prepared::new(function, JAVASCRIPT), weight(bytes)))
     }
 
     /// Another engine makes other components of the same source.
@@ -273,6 +354,25 @@ impl Runtime {
     fn native_file(&self, hash: &str) -> String {
         format!("{hash}-{}-{}.cwasm", self.0.javascript.template.hash, self.0.compatibility)
     }
+
+    fn component_code_file(&self, hash: &str) -> String {
+        format!("{hash}-component-{}.cwasm", self.0.compatibility)
+    }
+}
+
+impl Prepared {
+    fn new(function: world::FunctionPre<Invocation>, kind: &'static str) -> Self {
+        Self { function: Arc::new(function), kind }
+    }
+
+    /// Whether our own engine runs in it.
+    fn is_javascript(&self) -> bool {
+        self.kind == JAVASCRIPT
+    }
+}
+
+fn weight(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 /// Names a version's files: the name is part of it because it stands in the positions of errors.

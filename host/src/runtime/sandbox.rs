@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use wasmtime::{Engine, Store, Trap};
+use serde::de::IgnoredAny;
+use wasmtime::{Engine, PoolConcurrencyLimitError, Store, Trap};
 
 use super::{
     Prepared,
@@ -73,7 +74,7 @@ pub(super) async fn run(engine: &Engine, prepared: &Prepared, invocation: Invoca
 
     let call = async {
         fueled?;
-        let instance = prepared.instantiate_async(&mut store).await?;
+        let instance = prepared.function.instantiate_async(&mut store).await?;
         instance.call_handle(&mut store, &args).await
     };
     // Dropping the call is what stops a host call that hangs; the store goes with it and is never used again.
@@ -90,6 +91,9 @@ pub(super) async fn run(engine: &Engine, prepared: &Prepared, invocation: Invoca
             Some(json) if json.len() > limits.result_bytes => {
                 (Outcome::Quota, None, Some(result_text(json.len(), &limits)))
             }
+            Some(json) if !prepared.is_javascript() && serde_json::from_str::<IgnoredAny>(&json).is_err() => {
+                (Outcome::Error, None, Some(NOT_JSON.into()))
+            }
             result => (Outcome::Ok, result, None),
         },
         Ok(Ok(Err(thrown))) if thrown.starts_with(OUT_OF_MEMORY) => {
@@ -97,7 +101,7 @@ pub(super) async fn run(engine: &Engine, prepared: &Prepared, invocation: Invoca
         }
         Ok(Ok(Err(thrown))) => (Outcome::Error, None, Some(thrown)),
         Ok(Err(trap)) => {
-            let (outcome, text) = explain(&trap, memory.1, &limits);
+            let (outcome, text) = explain(&trap, prepared, memory.1, &limits);
             (outcome, None, Some(text))
         }
     };
@@ -119,7 +123,7 @@ const HOST_CALL_BYTES: usize = 8 << 20;
 /// How QuickJS reports that its own memory limit, or the sandbox's, was reached.
 const OUT_OF_MEMORY: &str = "InternalError: out of memory";
 
-fn explain(trap: &wasmtime::Error, memory_refused: bool, limits: &Limits) -> (Outcome, String) {
+fn explain(trap: &wasmtime::Error, prepared: &Prepared, memory_refused: bool, limits: &Limits) -> (Outcome, String) {
     if let Some(stopped) = trap.downcast_ref::<Stopped>() {
         return (stopped.outcome, stopped.message.clone());
     }
@@ -128,7 +132,10 @@ fn explain(trap: &wasmtime::Error, memory_refused: bool, limits: &Limits) -> (Ou
         Some(Trap::StackOverflow) => (Outcome::Stack, STACK.into()),
         Some(Trap::MemoryOutOfBounds) if below_memory(trap) => (Outcome::Stack, STACK.into()),
         Some(_) if memory_refused => (Outcome::Memory, memory_text(limits)),
-        Some(_) => (Outcome::Error, "the function was stopped: the engine it runs in could not go on".into()),
+        Some(_) if prepared.is_javascript() => {
+            (Outcome::Error, "the function was stopped: the engine it runs in could not go on".into())
+        }
+        Some(trap) => (Outcome::Error, format!("the function was stopped: {trap}")),
         None if memory_refused => (Outcome::Memory, memory_text(limits)),
         None if trap.root_cause().to_string().contains("allocated for hostcalls") => (
             Outcome::Quota,
@@ -136,12 +143,19 @@ fn explain(trap: &wasmtime::Error, memory_refused: bool, limits: &Limits) -> (Ou
                 "stopped: it passed more than {HOST_CALL_BYTES} bytes to the platform in one call, or returned as much"
             ),
         ),
+        // A component made elsewhere may break the rules of passing values in any way; only a full pool is the server's fault.
+        None if !prepared.is_javascript() && !trap.is::<PoolConcurrencyLimitError>() => (
+            Outcome::Error,
+            format!("the function was stopped: it breaks the rules of components: {}", trap.root_cause()),
+        ),
         None => {
             tracing::error!(error = format!("{trap:#}"), "a run failed for a reason that is not the function's");
             (Outcome::Error, "internal error: the server could not finish the run".into())
         }
     }
 }
+
+const NOT_JSON: &str = "stopped: what `handle` returned is not JSON text";
 
 const STACK: &str = "stopped: the call stack overflowed. A function that calls itself without end is the usual cause";
 

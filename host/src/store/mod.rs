@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
 use crate::{
@@ -123,12 +124,10 @@ pub struct NewTenant {
 /// A function, or its next version, that is to be stored.
 #[derive(Debug)]
 pub struct NewVersion {
-    /// JavaScript source.
-    pub source: String,
+    /// What was uploaded.
+    pub code: NewCode,
     /// See [`Version::hash`].
     pub hash: String,
-    /// `handle.length`.
-    pub parameters: u32,
     /// Limits that the owner set.
     pub limits: OwnLimits,
 }
@@ -153,6 +152,20 @@ pub struct Due {
     pub jobs: Vec<Job>,
     /// When the next one after these is due.
     pub next: Option<DateTime<Utc>>,
+}
+
+/// What a new version holds.
+#[derive(Debug)]
+pub enum NewCode {
+    /// See [`Code::JavaScript`](crate::function::Code::JavaScript).
+    JavaScript {
+        /// The text.
+        source: String,
+        /// `handle.length`.
+        parameters: u32,
+    },
+    /// See [`Code::Component`](crate::function::Code::Component).
+    Component(Bytes),
 }
 
 /// Everything Thimble keeps.
@@ -242,6 +255,8 @@ pub trait Store: Send + Sync {
     async fn all_functions(&self) -> Result<Vec<Function>, StoreError>;
     /// The versions of a function, newest first, at most `limit`; with their sources only when one is asked for.
     async fn versions(&self, tenant: &str, function: &str, limit: u32) -> Result<Vec<Version>, StoreError>;
+    /// The component of a version; `None` when there is no such version, or it holds something else.
+    async fn component(&self, tenant: &str, function: &str, number: i64) -> Result<Option<Bytes>, StoreError>;
     /// Removes a function with its versions and runs; whether there was one.
     async fn delete_function(&self, tenant: &str, name: &str) -> Result<bool, StoreError>;
 

@@ -75,7 +75,7 @@ pub struct Upload {
     /// What the function runs for: `web`, a channel, or a type such as `chan_out` or `db_created`
     #[arg(long)]
     trigger: Option<String>,
-    /// JavaScript file
+    /// File with JavaScript or a WebAssembly component
     #[arg(long, value_name = "FILE")]
     source: PathBuf,
     #[command(flatten)]

@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context, anyhow, bail, ensure};
+use reqwest::{Method, RequestBuilder, header::CONTENT_TYPE};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -10,7 +11,7 @@ use super::{Build, Upload, view::FunctionView};
 use crate::{
     cli::{caret, client::Client, output},
     config::{Config, Overrides},
-    function::{WEB_TRIGGER, name_error},
+    function::{Upload as Code, WEB_TRIGGER, name_error},
     runtime::build_component,
 };
 
@@ -30,9 +31,8 @@ pub async fn add(client: &Client, upload: &Upload) -> anyhow::Result<()> {
         "no trigger: give `--trigger web` for a function that is called over HTTP, \
          or a channel or a type (`--trigger chan_out`) for one that runs for messages",
     )?;
-    let source = read(&upload.source)?;
-    let body = json!({ "name": name, "trigger": trigger, "code": source, "limits": upload.limits });
-    send(client, "add", name, upload, &source, body).await?;
+    let code = read(&upload.source)?;
+    send(client, "add", upload, &Fields { id: "", name, trigger }, &code).await?;
     output::line(&format!("Function {name} created successfully"))?;
     match trigger {
         WEB_TRIGGER => output::line(&format!("Function URL: {}", client.url(&["fn", "exec", name]))),
@@ -42,17 +42,18 @@ pub async fn add(client: &Client, upload: &Upload) -> anyhow::Result<()> {
 
 pub async fn update(client: &Client, upload: &Upload) -> anyhow::Result<()> {
     let name = checked_name(upload.name.as_str())?;
-    let source = read(&upload.source)?;
+    let code = read(&upload.source)?;
     let current = FunctionView::fetch(client, name, 1).await?;
     let trigger = upload.trigger.as_deref().unwrap_or(&current.trigger);
-    let body = json!({ "id": current.id, "name": name, "trigger": trigger, "code": source, "limits": upload.limits });
-    let version = send(client, "update", name, upload, &source, body).await?.version;
+    let version = send(client, "update", upload, &Fields { id: &current.id, name, trigger }, &code).await?.version;
     output::line(&format!("Function {name} updated successfully: it runs version {version} now"))
 }
 
 /// Compiles without a server.
 pub async fn build(build: &Build) -> anyhow::Result<()> {
-    let source = read(&build.source)?;
+    let Code::JavaScript(source) = read(&build.source)? else {
+        bail!("{} is a WebAssembly binary already", build.source.display());
+    };
     let name = match &build.name {
         Some(name) => name.clone(),
         None => build.source.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
@@ -67,16 +68,40 @@ pub async fn build(build: &Build) -> anyhow::Result<()> {
     output::line(&format!("{} written, {}", output.display(), output::size(component.len() as i64)))
 }
 
+/// What is said of a function beside its code.
+struct Fields<'a> {
+    id: &'a str,
+    name: &'a str,
+    trigger: &'a str,
+}
+
 async fn send(
     client: &Client,
     route: &str,
-    name: &str,
     upload: &Upload,
-    source: &str,
-    body: serde_json::Value,
+    fields: &Fields<'_>,
+    code: &Code,
 ) -> anyhow::Result<Uploaded> {
-    let answer = client.send(reqwest::Method::POST, &["fn", route], |request| request.json(&body)).await?;
-    let body = client.accepted(answer).map_err(|error| in_file(error, name, &upload.source, source))?;
+    let Fields { id, name, trigger } = *fields;
+    let limits = &upload.limits;
+    let answer = match code {
+        Code::JavaScript(source) => {
+            let body = json!({ "id": id, "name": name, "trigger": trigger, "code": source, "limits": limits });
+            client.send(Method::POST, &["fn", route], |request| request.json(&body)).await?
+        }
+        Code::Component(component) => {
+            let limits = serde_json::to_string(limits)?;
+            let query = [("id", id), ("name", name), ("trigger", trigger), ("limits", &limits)];
+            let prepare = |request: RequestBuilder| {
+                request.query(&query).header(CONTENT_TYPE, "application/wasm").body(component.clone())
+            };
+            client.send(Method::POST, &["fn", route], prepare).await?
+        }
+    };
+    let body = client.accepted(answer).map_err(|error| match code {
+        Code::JavaScript(source) => in_file(error, name, &upload.source, source),
+        Code::Component(_) => error,
+    })?;
     let uploaded: Uploaded = serde_json::from_slice(&body).unwrap_or_default();
     if !uploaded.log.is_empty() {
         output::note("The top level of the function logged:");
@@ -97,12 +122,16 @@ fn checked_name(name: &str) -> anyhow::Result<&str> {
     }
 }
 
-fn read(path: &Path) -> anyhow::Result<String> {
+/// The code in a file: a WebAssembly binary, whose kind the server tells, or JavaScript.
+fn read(path: &Path) -> anyhow::Result<Code> {
     let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    if bytes.starts_with(b"\0asm") {
+        return Ok(Code::Component(bytes.into()));
+    }
     let source = String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         anyhow!("{} is not UTF-8 text: byte {at} cannot be read. Save the file as UTF-8", path.display())
     })?;
     ensure!(!source.trim().is_empty(), "{} is empty: declare `function handle(body) {{ … }}`", path.display());
-    Ok(source)
+    Ok(Code::JavaScript(source))
 }

@@ -16,6 +16,7 @@ pub struct FunctionView {
     pub id: String,
     pub name: String,
     pub trigger: String,
+    kind: Option<String>,
     pub version: i64,
     last_updated: Option<DateTime<Utc>>,
     last_run: Option<DateTime<Utc>>,
@@ -123,6 +124,9 @@ pub async fn info(client: &Client, name: &str) -> anyhow::Result<()> {
     output::line(&format!("Name       {}", printable(&function.name)))?;
     output::line(&format!("Trigger    {}", printable(&function.trigger)))?;
     output::line(&format!("Version    {}", function.version))?;
+    if let Some(kind) = &function.kind {
+        output::line(&format!("Kind       {}", printable(kind)))?;
+    }
     output::line(&format!("Updated    {}", output::time(function.last_updated)))?;
     output::line(&format!("Last run   {}", output::time(function.last_run)))?;
     if let (Some(limits), Some(usage)) = (&function.limits, &function.usage) {

@@ -1,5 +1,6 @@
 //! Functions and their versions.
 
+use bytes::Bytes;
 use sqlx::{FromRow, Row, SqliteConnection, sqlite::SqliteRow};
 use uuid::Uuid;
 
@@ -9,15 +10,15 @@ use super::{
     usage,
 };
 use crate::{
-    function::{Function, Version},
-    store::{NewVersion, StoreError},
+    function::{COMPONENT, Code, Function, JAVASCRIPT, Version},
+    store::{NewCode, NewVersion, StoreError},
 };
 
 /// Functions, each with the version that runs.
 const FUNCTIONS: &str = r#"
     select functions.id, functions.tenant, functions.name, functions."trigger", functions.created, functions.last_run,
-        versions.number, versions.source, versions.hash, versions.parameters, versions.limits,
-        versions.created as uploaded
+        versions.number, versions.kind, versions.source, versions.bytes, versions.hash, versions.parameters,
+        versions.limits, versions.created as uploaded
     from functions
     join versions on versions.function = functions.id and versions.number = functions.version"#;
 
@@ -71,15 +72,23 @@ pub async fn add_version(
 
 async fn insert_version(db: &mut SqliteConnection, function: &str, number: i64, version: &NewVersion) -> Result<()> {
     let insert = "
-        insert into versions (function, number, source, hash, parameters, limits, created) values (?, ?, ?, ?, ?, ?, ?)";
+        insert into versions (function, number, kind, source, bytes, hash, parameters, limits, created, component)
+        values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    let (kind, source, parameters, component) = match &version.code {
+        NewCode::JavaScript { source, parameters } => (JAVASCRIPT, source.as_str(), *parameters, None),
+        NewCode::Component(component) => (COMPONENT, "", 0, Some(component.as_ref())),
+    };
     sqlx::query(insert)
         .bind(function)
         .bind(number)
-        .bind(&version.source)
+        .bind(kind)
+        .bind(source)
+        .bind(component.map_or(source.len(), <[u8]>::len) as i64)
         .bind(&version.hash)
-        .bind(version.parameters)
+        .bind(parameters)
         .bind(json(&version.limits)?)
         .bind(micros(now()))
+        .bind(component)
         .execute(db)
         .await?;
     Ok(())
@@ -122,12 +131,20 @@ pub async fn all(db: &mut SqliteConnection) -> Result<Vec<Function>> {
 
 pub async fn versions(db: &mut SqliteConnection, tenant: &str, function: &str, limit: u32) -> Result<Vec<Version>> {
     let versions = "
-        select versions.number, case when ?3 = 1 then versions.source else '' end as source, versions.hash,
-            versions.parameters, versions.limits, versions.created as uploaded
+        select versions.number, versions.kind, case when ?3 = 1 then versions.source else '' end as source,
+            versions.bytes, versions.hash, versions.parameters, versions.limits, versions.created as uploaded
         from versions join functions on functions.id = versions.function
         where functions.tenant = ?1 and functions.id = ?2
         order by versions.number desc limit ?3";
     Ok(sqlx::query_as(versions).bind(tenant).bind(function).bind(limit).fetch_all(db).await?)
+}
+
+pub async fn component(db: &mut SqliteConnection, tenant: &str, function: &str, number: i64) -> Result<Option<Bytes>> {
+    let component = "
+        select versions.component from versions join functions on functions.id = versions.function
+        where functions.tenant = ? and functions.id = ? and versions.number = ?";
+    let component = sqlx::query_scalar(component).bind(tenant).bind(function).bind(number).fetch_optional(db).await?;
+    Ok(component.flatten().map(|bytes: Vec<u8>| bytes.into()))
 }
 
 pub async fn delete(db: &mut SqliteConnection, tenant: &str, name: &str) -> Result<bool> {
@@ -155,9 +172,12 @@ impl FromRow<'_, SqliteRow> for Version {
     fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
         Ok(Self {
             number: row.try_get("number")?,
-            source: row.try_get("source")?,
+            code: match row.try_get("kind")? {
+                COMPONENT => Code::Component,
+                _ => Code::JavaScript { source: row.try_get("source")?, parameters: row.try_get("parameters")? },
+            },
+            bytes: row.try_get::<i64, _>("bytes")?.unsigned_abs(),
             hash: row.try_get("hash")?,
-            parameters: row.try_get("parameters")?,
             limits: from_json(row, "limits")?,
             created: time(row, "uploaded")?,
         })

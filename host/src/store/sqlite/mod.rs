@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use sqlx::{SqliteConnection, SqlitePool, pool::PoolConnection};
@@ -245,6 +246,10 @@ impl Store for Sqlite {
 
     async fn versions(&self, tenant: &str, function: &str, limit: u32) -> Result<Vec<Version>> {
         functions::versions(&mut *self.reader().await?, tenant, function, limit).await
+    }
+
+    async fn component(&self, tenant: &str, function: &str, number: i64) -> Result<Option<Bytes>> {
+        functions::component(&mut *self.reader().await?, tenant, function, number).await
     }
 
     async fn delete_function(&self, tenant: &str, name: &str) -> Result<bool> {

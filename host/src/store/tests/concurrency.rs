@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 
 use super::*;
-use crate::store::{NewVersion, Updated};
+use crate::store::{NewCode, NewVersion, Updated};
 
 on_every_store! {
     async fn fifty_writers_all_write(store) {
@@ -51,7 +51,8 @@ on_every_store! {
 
     async fn a_name_is_taken_once_by_many(store) {
         root(&*store, "one").await;
-        let version = || NewVersion { source: "x".into(), hash: "x".into(), parameters: 0, limits: Default::default() };
+        let code = || NewCode::JavaScript { source: "x".into(), parameters: 0 };
+        let version = || NewVersion { code: code(), hash: "x".into(), limits: Default::default() };
 
         let added = join_all((0..20).map(|_| store.add_function("one", "hello", "web", version()))).await;
 

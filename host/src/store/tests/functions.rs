@@ -1,18 +1,19 @@
 //! Functions, their versions and their runs.
 
+use bytes::Bytes;
+
 use super::*;
 use crate::{
-    function::Function,
+    function::{Code, Function},
     quota::OwnLimits,
     run::{Outcome, Run, Used},
-    store::{NewVersion, StoreError},
+    store::{NewCode, NewVersion, StoreError},
 };
 
 fn version(source: &str) -> NewVersion {
     NewVersion {
-        source: source.into(),
+        code: NewCode::JavaScript { source: source.into(), parameters: 2 },
         hash: format!("hash of {source}"),
-        parameters: 2,
         limits: OwnLimits { fuel: Some(7), ..OwnLimits::default() },
     }
 }
@@ -60,7 +61,8 @@ on_every_store! {
         let added = add(&*store, "one", "hello").await;
 
         assert_eq!((added.name.as_str(), added.trigger.as_str(), added.last_run), ("hello", "web", None));
-        assert_eq!((added.version.number, added.version.source.as_str(), added.version.parameters), (1, "one", 2));
+        assert_eq!(added.version.code, Code::JavaScript { source: "one".into(), parameters: 2 });
+        assert_eq!((added.version.number, added.version.bytes), (1, 3));
         assert_eq!(added.version.hash, "hash of one");
         assert_eq!(store.function("one", "hello").await.unwrap().as_ref(), Some(&added));
         assert_eq!(store.function_by_id("one", &added.id).await.unwrap().as_ref(), Some(&added));
@@ -87,12 +89,28 @@ on_every_store! {
         assert_eq!((back.version, back.trigger.as_str()), (function.version.clone(), "chan_out"));
 
         let third = store.add_version("one", &function.id, "web", version("three")).await.unwrap().unwrap();
-        assert_eq!((third.version.number, third.version.source.as_str()), (3, "three"));
+        assert_eq!((third.version.number, third.version.code.source()), (3, "three"));
         assert_eq!(store.function("one", "hello").await.unwrap(), Some(third));
         let versions = store.versions("one", &function.id, 2).await.unwrap();
         assert_eq!(versions.iter().map(|version| version.number).collect::<Vec<_>>(), [3, 2]);
         let newest = store.versions("one", &function.id, 1).await.unwrap();
-        assert_eq!((newest[0].number, newest[0].source.as_str()), (3, "three"));
+        assert_eq!((newest[0].number, newest[0].code.source()), (3, "three"));
+    }
+
+    async fn a_component_stays_in_the_store_until_it_is_asked_for(store) {
+        let function = add(&*store, "one", "hello").await;
+        root(&*store, "two").await;
+        let bytes = Bytes::from_static(b"\0asm\xff\0");
+        let component = NewVersion { code: NewCode::Component(bytes.clone()), ..version("two") };
+
+        let second = store.add_version("one", &function.id, "web", component).await.unwrap().unwrap();
+
+        assert_eq!((second.version.code.clone(), second.version.bytes), (Code::Component, 6));
+        assert_eq!(store.versions("one", &function.id, 1).await.unwrap(), [second.version]);
+        assert_eq!(store.component("one", &function.id, 2).await.unwrap(), Some(bytes));
+        for (tenant, number) in [("one", 1), ("one", 3), ("two", 2)] {
+            assert_eq!(store.component(tenant, &function.id, number).await.unwrap(), None);
+        }
     }
 
     async fn versions_of_others_are_out_of_reach(store) {
