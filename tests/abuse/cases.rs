@@ -192,9 +192,35 @@ const CASES: &[Case] = &[
         &["host::credentials::session::claims_are_all_there_and_of_their_type"],
         &[],
     ),
-    case("A-04", "a token is used with another tenant", &[], &["this suite"]),
-    case("A-05", "ids of another tenant are used", &[], &["this suite"]),
-    case("A-07", "rights are asked for", &["accounts::nobody_gets_rights_by_asking_for_them"], &[]),
+    case(
+        "A-04",
+        "a token is used with another tenant",
+        &[
+            "abuse::tenancy::tokens_of_one_tenant_are_worth_as_little_in_another_as_unknown_ones",
+            "abuse::tenancy::a_session_of_another_tenant_does_not_sign_a_connection_in",
+            "abuse::routes::every_route_of_the_server_is_swept",
+        ],
+        &[],
+    ),
+    case(
+        "A-05",
+        "ids of another tenant are used",
+        &[
+            "abuse::tenancy::names_of_another_tenant_are_names_of_nothing",
+            "abuse::tenancy::a_function_finds_nothing_of_another_tenant",
+            "abuse::routes::every_route_of_the_server_is_swept",
+        ],
+        &[],
+    ),
+    case(
+        "A-07",
+        "rights are asked for",
+        &[
+            "abuse::tenancy::users_cannot_give_themselves_rights_by_any_update",
+            "accounts::nobody_gets_rights_by_asking_for_them",
+        ],
+        &[],
+    ),
     case("A-08", "passwords are guessed", &["accounts::guessing_passwords_is_slowed_down"], &["network edge"]),
     case(
         "A-10",
@@ -213,20 +239,29 @@ const CASES: &[Case] = &[
     case(
         "A-16",
         "a function runs as its caller",
-        &["functions::a_function_runs_with_the_rights_of_its_caller"],
+        &[
+            "abuse::tenancy::a_function_has_the_rights_of_whoever_caused_it_by_every_trigger",
+            "functions::a_function_runs_with_the_rights_of_its_caller",
+        ],
         &["tasks"],
     ),
     case("A-17", "keys of the platform in the cache", &[], &["cache"]),
     case(
         "A-19",
         "two tokens, tokens in addresses and logs",
-        &["accounts::tokens_and_passwords_stay_out_of_the_server_log"],
+        &[
+            "abuse::tenancy::two_tokens_or_one_in_the_address_are_none",
+            "accounts::tokens_and_passwords_stay_out_of_the_server_log",
+        ],
         &[],
     ),
     case(
         "A-20",
         "the secret is missing or a default",
-        &["host::credentials::master_key::the_environment_wins_but_is_held_to_the_same_rules"],
+        &[
+            "abuse::tenancy::a_server_does_not_start_with_a_secret_that_everybody_could_have",
+            "host::credentials::master_key::the_environment_wins_but_is_held_to_the_same_rules",
+        ],
         &[],
     ),
     case(

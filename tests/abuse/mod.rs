@@ -4,7 +4,9 @@
 
 mod cases;
 mod hostile;
+mod routes;
 mod sandbox;
+mod tenancy;
 mod witness;
 
 use tokio::sync::OnceCell;
