@@ -2,6 +2,7 @@
 
 mod raw;
 
+mod connections;
 mod slow_clients;
 
 use std::fs;

@@ -172,7 +172,7 @@ mod tests {
     }
 
     fn member(channels: &Channels, who: &Identity, channel: &str) -> Connected {
-        let connected = channels.hub().connect(&who.tenant).unwrap();
+        let connected = channels.hub().connect(&who.tenant, None).unwrap();
         connected.authenticate(who.clone(), "token");
         channels.hub().join(&connected, channel).unwrap();
         connected

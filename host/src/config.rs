@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
 
 use crate::{
+    edge::client_address::TrustedProxies,
     quota::{FunctionQuota, TenantQuota},
     runtime::{RuntimeConfig, component::CompileConfig, limits::Limits},
 };
@@ -67,6 +68,10 @@ pub struct Server {
     pub url: String,
     /// Open connections of all kinds.
     pub connections: usize,
+    /// Of these, from one address.
+    pub connections_per_address: usize,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: TrustedProxies,
 }
 
 /// Which database the server uses.
@@ -107,6 +112,10 @@ pub struct RealtimeConfig {
     pub burst: u32,
     /// Open realtime connections of the server.
     pub connections: usize,
+    /// Of these, of one app.
+    pub connections_per_app: usize,
+    /// Of these, from one address.
+    pub connections_per_address: usize,
 }
 
 /// How mail leaves.
@@ -236,14 +245,15 @@ impl Config {
     }
 
     /// The numbers that would stop the server from working when they are too small or too large.
-    fn ranges(&self) -> [(&'static str, u64, (u64, u64)); 46] {
+    fn ranges(&self) -> Vec<(&'static str, u64, (u64, u64))> {
         const ANY: (u64, u64) = (1, i64::MAX as u64);
         const BYTES: (u64, u64) = (1, 1 << 30);
         const MILLISECONDS: (u64, u64) = (1, 24 * 3_600 * 1_000);
         const COUNT: (u64, u64) = (1, 1_000_000);
         let Self { server, accounts, limits, function, tenant, runtime, compile, realtime, mail, runs, .. } = self;
-        [
+        vec![
             ("server.connections", server.connections as u64, COUNT),
+            ("server.connections_per_address", server.connections_per_address as u64, COUNT),
             // Argon2 takes the whole password: a bound keeps one request from being expensive.
             ("accounts.password_min", accounts.password_min as u64, (1, 1_024)),
             ("accounts.password_max", accounts.password_max as u64, (1, 1_024)),
@@ -292,6 +302,8 @@ impl Config {
             ("realtime.messages_per_second", u64::from(realtime.messages_per_second), COUNT),
             ("realtime.burst", u64::from(realtime.burst), COUNT),
             ("realtime.connections", realtime.connections as u64, COUNT),
+            ("realtime.connections_per_app", realtime.connections_per_app as u64, COUNT),
+            ("realtime.connections_per_address", realtime.connections_per_address as u64, COUNT),
             ("mail.hourly_per_address", mail.hourly_per_address as u64, (1, 1_000)),
             ("runs.keep", u64::from(runs.keep), COUNT),
         ]

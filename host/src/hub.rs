@@ -5,6 +5,7 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
+    net::IpAddr,
     ops::Deref,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -15,7 +16,15 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use crate::{config::RealtimeConfig, identity::Identity, message::Message};
+use crate::{
+    config::RealtimeConfig,
+    edge::{
+        client_address::neighbourhood,
+        shares::{Share, Shares},
+    },
+    identity::Identity,
+    message::Message,
+};
 
 /// A connection whose unread messages are larger than this together is too slow, however few they are.
 const QUEUE_BYTES: usize = 4 << 20;
@@ -29,6 +38,8 @@ struct Shared {
     /// As many as there may be connections; each holds one.
     slots: Arc<Semaphore>,
     capacity: u32,
+    of_tenant: Shares<Arc<str>>,
+    of_address: Shares<IpAddr>,
     tenants: Mutex<HashMap<Arc<str>, Arc<Mutex<Members>>>>,
 }
 
@@ -47,10 +58,22 @@ struct Member {
     joined: HashSet<Arc<str>>,
 }
 
-/// Why a connection is not opened: the server has as many as it may.
+/// Why a connection is not opened.
 #[derive(Debug, thiserror::Error)]
-#[error("all {0} realtime connections are in use; `realtime.connections` allows more")]
-pub struct ServerFull(u32);
+pub enum Full {
+    /// The server has as many as it may.
+    #[error("all {0} realtime connections are in use; `realtime.connections` allows more")]
+    Server(u32),
+    /// The tenant has.
+    #[error("this app has {0} realtime connections, which is as many as one app may have; close some and try again")]
+    Tenant(usize),
+    /// The client's address has.
+    #[error(
+        "there are {0} realtime connections from your address, which is as many as one address may have; \
+         close some and try again"
+    )]
+    Address(usize),
+}
 
 /// Why a channel is not joined: the connection is in as many as it may be.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +85,14 @@ impl Hub {
     pub fn new(config: &RealtimeConfig) -> Self {
         let capacity = u32::try_from(config.connections).unwrap_or(u32::MAX);
         let slots = Arc::new(Semaphore::new(capacity as usize));
-        Self(Arc::new(Shared { config: config.clone(), slots, capacity, tenants: Mutex::default() }))
+        Self(Arc::new(Shared {
+            config: config.clone(),
+            slots,
+            capacity,
+            of_tenant: Shares::new(config.connections_per_app),
+            of_address: Shares::new(config.connections_per_address),
+            tenants: Mutex::default(),
+        }))
     }
 
     /// The limits of connections and messages.
@@ -70,15 +100,21 @@ impl Hub {
         &self.0.config
     }
 
-    /// Opens a connection, which lasts until the answer is dropped.
-    pub fn connect(&self, tenant: &str) -> Result<Connected, ServerFull> {
-        let slot = self.0.slots.clone().try_acquire_owned().map_err(|_| ServerFull(self.0.capacity))?;
+    /// Opens a connection for a client at that address, if it is known; it lasts until the answer is dropped.
+    pub fn connect(&self, tenant: &str, client: Option<IpAddr>) -> Result<Connected, Full> {
+        let Shared { slots, capacity, of_tenant, of_address, .. } = &*self.0;
         let tenant: Arc<str> = tenant.into();
+        let of_tenant = of_tenant.take(tenant.clone()).ok_or_else(|| Full::Tenant(of_tenant.most()))?;
+        let of_address = match client.map(neighbourhood) {
+            Some(client) => Some(of_address.take(client).ok_or_else(|| Full::Address(of_address.most()))?),
+            None => None,
+        };
+        let slot = slots.clone().try_acquire_owned().map_err(|_| Full::Server(*capacity))?;
         let connection = Arc::new(Connection::new(tenant.clone(), &self.0.config));
         let members = lock(&self.0.tenants).entry(tenant).or_default().clone();
         let member = Member { connection: connection.clone(), joined: HashSet::new() };
         lock(&members).connections.insert(connection.sid, member);
-        Ok(Connected { hub: self.clone(), connection, _slot: slot })
+        Ok(Connected { hub: self.clone(), connection, _places: (slot, of_tenant, of_address) })
     }
 
     /// The tenant's open connection with that sid.
@@ -196,7 +232,7 @@ impl Members {
 pub struct Connected {
     hub: Hub,
     connection: Arc<Connection>,
-    _slot: OwnedSemaphorePermit,
+    _places: (OwnedSemaphorePermit, Share<Arc<str>>, Option<Share<IpAddr>>),
 }
 
 impl Deref for Connected {
@@ -452,6 +488,8 @@ pub(crate) mod tests {
             messages_per_second: 10,
             burst: 20,
             connections: 6,
+            connections_per_app: 6,
+            connections_per_address: 6,
         }
     }
 
@@ -473,7 +511,7 @@ pub(crate) mod tests {
     }
 
     fn member(hub: &Hub, tenant: &str, channel: &str) -> Connected {
-        let connected = hub.connect(tenant).unwrap();
+        let connected = hub.connect(tenant, None).unwrap();
         connected.authenticate(user(tenant, "ann"), "token");
         assert!(hub.join(&connected, channel).unwrap());
         connected
@@ -528,7 +566,7 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn only_those_who_may_read_get_a_message() {
         let hub = Hub::new(&config());
-        let (ann, ben) = (member(&hub, "a", "lobby"), hub.connect("a").unwrap());
+        let (ann, ben) = (member(&hub, "a", "lobby"), hub.connect("a", None).unwrap());
         ben.authenticate(user("a", "ben"), "token");
         hub.join(&ben, "lobby").unwrap();
 
@@ -594,13 +632,29 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn the_server_has_so_many_connections_and_no_more() {
         let hub = Hub::new(&config());
-        let mut open: Vec<_> = (0..6).map(|_| hub.connect("a").unwrap()).collect();
+        let mut open: Vec<_> = (0..6).map(|_| hub.connect("a", None).unwrap()).collect();
 
-        let refusal = hub.connect("b").err().unwrap().to_string();
+        let refusal = hub.connect("b", None).err().unwrap().to_string();
         assert!(refusal.contains("all 6 realtime connections"), "{refusal}");
 
         open.pop();
-        assert!(hub.connect("b").is_ok());
+        assert!(hub.connect("b", None).is_ok());
+    }
+
+    #[tokio::test]
+    async fn neither_a_tenant_nor_an_address_has_all_connections() {
+        let hub = Hub::new(&RealtimeConfig { connections_per_app: 2, connections_per_address: 3, ..config() });
+        let [here, there] = ["2001:db8::1", "2001:db8::2"].map(|address| address.parse().ok());
+
+        let mut of_a: Vec<_> = (0..2).map(|_| hub.connect("a", here).unwrap()).collect();
+        assert!(matches!(hub.connect("a", None), Err(Full::Tenant(2))));
+        let of_b = hub.connect("b", there).unwrap();
+        assert!(matches!(hub.connect("b", here), Err(Full::Address(3))), "neighbours count together");
+        assert!(hub.connect("b", "192.0.2.1".parse().ok()).is_ok());
+
+        of_a.pop();
+        assert!(hub.connect("a", here).is_ok());
+        drop((of_a, of_b));
     }
 
     #[tokio::test]
@@ -650,7 +704,7 @@ pub(crate) mod tests {
     #[tokio::test]
     async fn a_connection_stays_the_user_it_became() {
         let hub = Hub::new(&config());
-        let ann = hub.connect("a").unwrap();
+        let ann = hub.connect("a", None).unwrap();
 
         assert!(ann.authenticate(user("a", "ann"), "first"));
         assert!(ann.authenticate(user("a", "ann"), "second"));

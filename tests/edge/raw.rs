@@ -28,6 +28,14 @@ impl Raw {
         Self(socket.connect(address).await.unwrap())
     }
 
+    /// Connects from an address of this machine.
+    pub async fn from(local: &str, url: &str) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(format!("{local}:0").parse().unwrap()).unwrap();
+        let address = url.strip_prefix("http://").unwrap().parse().unwrap();
+        Self(socket.connect(address).await.unwrap())
+    }
+
     /// Sends bytes, which has to work.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.try_send(bytes).await.unwrap();
@@ -54,6 +62,26 @@ impl Raw {
         }
     }
 
+    /// Everything that comes until the server ends the connection, which it has to do.
+    pub async fn rest(&mut self) -> String {
+        let mut answer = Vec::new();
+        let end = timeout(PATIENCE, self.0.read_to_end(&mut answer)).await;
+        assert!(end.is_ok(), "the connection is still open after {:?}", String::from_utf8_lossy(&answer));
+        String::from_utf8_lossy(&answer).into()
+    }
+
+    /// Asks whether the server lives, and reads the whole answer.
+    pub async fn knock(&mut self) -> String {
+        // A server that has no place answers at once and does not read.
+        drop(self.try_send("GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await);
+        self.rest().await
+    }
+
+    /// The head of the next answer, and what has come with it.
+    pub async fn some(&mut self) -> String {
+        self.until("\r\n\r\n").await
+    }
+
     /// Reads until these bytes have come.
     pub async fn until(&mut self, wanted: &str) -> String {
         let mut text = String::new();
@@ -75,4 +103,12 @@ pub fn head(method: &str, path: &str, tenant: &Tenant, headers: &str) -> String 
 /// The header that proves the owner of an app.
 pub fn root(tenant: &Tenant) -> String {
     format!("Authorization: Bearer {}\r\n", tenant.root_token())
+}
+
+/// The head of a request for a WebSocket, which `until("101")` answers.
+pub fn upgrade(key: &str) -> String {
+    format!(
+        "GET /ws?sbpk={key} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
 }

@@ -15,12 +15,15 @@ use axum::{
 };
 
 use crate::{
-    accounts::AccountError, channels::ChannelError, edge::paced_body::BodyError, hub::ServerFull, mailer::MailError,
+    accounts::AccountError, channels::ChannelError, edge::paced_body::BodyError, hub::Full, mailer::MailError,
     store::StoreError,
 };
 
 /// How long to wait before asking a busy server again.
 const BUSY: Duration = Duration::from_secs(1);
+
+/// How long to wait before trying again to have one connection more.
+const CONNECTED: Duration = Duration::from_secs(10);
 
 /// Why a request was refused or failed; the text is for whoever made it.
 #[derive(Debug, thiserror::Error)]
@@ -177,9 +180,13 @@ impl From<ChannelError> for ApiError {
     }
 }
 
-impl From<ServerFull> for ApiError {
-    fn from(_: ServerFull) -> Self {
-        Self::Unavailable
+impl From<Full> for ApiError {
+    fn from(full: Full) -> Self {
+        tracing::debug!("a client was refused: {full}");
+        match full {
+            Full::Server(_) => Self::Unavailable,
+            Full::Tenant(_) | Full::Address(_) => Self::TooMany { retry_after: CONNECTED, message: full.to_string() },
+        }
     }
 }
 

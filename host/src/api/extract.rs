@@ -2,14 +2,11 @@
 //!
 //! The public key names the tenant; every token is one of that tenant. Cookies never prove who somebody is here.
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-};
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{
     body::Bytes,
-    extract::{ConnectInfo, FromRequest, FromRequestParts, Request},
+    extract::{FromRequest, FromRequestParts, Request},
     http::{
         HeaderMap,
         header::{AUTHORIZATION, COOKIE},
@@ -20,7 +17,7 @@ use axum::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::error::ApiError;
-use crate::{accounts::AccountError, app::App, identity::Identity, user::Tenant};
+use crate::{accounts::AccountError, app::App, edge::client_address::ClientAddress, identity::Identity, user::Tenant};
 
 /// The tenant that the request's public key names: header `SB-PUBLIC-KEY`, query `sbpk`, or cookie `pk`.
 pub struct PublicKey(pub Arc<Tenant>);
@@ -43,7 +40,7 @@ pub struct Operator;
 /// The token of the request, whatever it is worth.
 pub struct Bearer(pub Option<String>);
 
-/// Where the request comes from: the other end of the connection, never what a header says.
+/// Where the request comes from: the other end of the connection, or what a trusted proxy says.
 pub struct CallerAddress(pub Option<IpAddr>);
 
 /// The path's parameters.
@@ -138,8 +135,8 @@ impl<S: Sync> FromRequestParts<S> for CallerAddress {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
-        let address = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        Ok(Self(address.map(|ConnectInfo(address)| address.ip())))
+        let address = parts.extensions.get::<ClientAddress>();
+        Ok(Self(address.map(|ClientAddress(address)| *address)))
     }
 }
 

@@ -3,7 +3,7 @@
 //! What messages mean is decided in `trigger/realtime.rs`; here they are carried, and connections that break the rules of
 //! their transport are closed.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -26,7 +26,7 @@ use tungstenite::{Error as SocketError, error::ProtocolError};
 use crate::{
     api::{
         error::ApiError,
-        extract::{Json, PublicKey},
+        extract::{CallerAddress, Json, PublicKey},
     },
     app::App,
     edge::paced_body::BodyError,
@@ -64,11 +64,12 @@ pub fn routes() -> Router<App> {
 async fn socket(
     State(app): State<App>,
     PublicKey(tenant): PublicKey,
+    CallerAddress(client): CallerAddress,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     let upgrade =
         upgrade.map_err(|refused| ApiError::BadRequest(format!("this address is for WebSockets: {refused}")))?;
-    let connected = open(&app, &tenant.id)?;
+    let connected = open(&app, &tenant.id, client)?;
     let limit = app.config.realtime.message_bytes;
     let upgrade = upgrade
         .max_message_size(limit)
@@ -79,8 +80,12 @@ async fn socket(
     Ok(upgrade.on_upgrade(move |socket| carry(app, connected, socket)))
 }
 
-async fn events(State(app): State<App>, PublicKey(tenant): PublicKey) -> Result<impl IntoResponse, ApiError> {
-    let connected = open(&app, &tenant.id)?;
+async fn events(
+    State(app): State<App>,
+    PublicKey(tenant): PublicKey,
+    CallerAddress(client): CallerAddress,
+) -> Result<impl IntoResponse, ApiError> {
+    let connected = open(&app, &tenant.id, client)?;
     let frames = stream::unfold(connected, |connected| async move {
         let frame = connected.next().await?;
         Some((Ok::<_, Infallible>(Event::default().data(&*frame)), connected))
@@ -114,11 +119,8 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Opens a connection and sees to it that it ends when it must, even if its client stops reading.
-fn open(app: &App, tenant: &str) -> Result<Connected, ApiError> {
-    let connected = app.hub.connect(tenant).map_err(|full| {
-        tracing::warn!("a client was refused: {full}");
-        ApiError::Unavailable
-    })?;
+fn open(app: &App, tenant: &str, client: Option<IpAddr>) -> Result<Connected, ApiError> {
+    let connected = app.hub.connect(tenant, client)?;
     conversation(app, &connected).greet();
     let (app, connection) = (app.clone(), Arc::clone(&connected));
     tokio::spawn(async move {

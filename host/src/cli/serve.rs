@@ -10,8 +10,8 @@ use super::{banner, example, output};
 use crate::{
     api,
     app::{App, Started},
-    config::{Config, Overrides},
-    edge::server,
+    config::{self, Config, Overrides},
+    edge::{open_files, places::Bounds, server},
     logging::{self, LogFormat},
 };
 
@@ -80,8 +80,7 @@ async fn until_told_to_end(config: Config, example: Option<example::Example>) ->
 
     let stop = CancellationToken::new();
     tokio::spawn(when_told(stop.clone())?);
-    let connections = app.config.server.connections;
-    let serving = tokio::spawn(server::serve(listener, routes, connections, stop.clone()));
+    let serving = tokio::spawn(server::serve(listener, routes, bounds(&app.config.server), stop.clone()));
     banner::show(&app, address, first_keys.as_ref(), example);
 
     stop.cancelled().await;
@@ -90,6 +89,22 @@ async fn until_told_to_end(config: Config, example: Option<example::Example>) ->
     end(&app, serving).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What the settings and the system allow.
+fn bounds(settings: &config::Server) -> Bounds {
+    let (wanted, possible) = (settings.connections, open_files::connections());
+    if wanted > possible {
+        tracing::warn!(
+            "`server.connections` is {wanted}, but this process may have so many files open that only {possible} \
+             connections fit: raise the limit (`ulimit -n`, or LimitNOFILE of systemd)"
+        );
+    }
+    Bounds {
+        connections: wanted.min(possible),
+        per_address: settings.connections_per_address,
+        trusted_proxies: settings.trusted_proxies.clone(),
+    }
 }
 
 /// Waits for requests, streams and runs, but not for ever.

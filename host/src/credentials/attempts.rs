@@ -4,7 +4,7 @@
 //! its start, so that a thousand at once are no way around it.
 
 use std::{
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -19,7 +19,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::clock::Clock;
+use crate::{clock::Clock, edge::client_address::neighbourhood};
 
 /// How long failures count.
 const WINDOW: Duration = Duration::from_secs(5 * 60);
@@ -137,8 +137,8 @@ impl Subject<'_> {
         match self {
             Self::Password { tenant, email } => format!("password\n{tenant}\n{email}"),
             Self::Registration { tenant, email } => format!("registration\n{tenant}\n{email}"),
-            Self::Caller(address) => format!("caller\n{}", network(address)),
-            Self::SignUp(address) => format!("sign-up\n{}", network(address)),
+            Self::Caller(address) => format!("caller\n{}", neighbourhood(address)),
+            Self::SignUp(address) => format!("sign-up\n{}", neighbourhood(address)),
         }
     }
 }
@@ -189,14 +189,6 @@ impl Gate {
         // Negative when the clock was set back.
         let age = (now - self.opened).to_std().unwrap_or_default();
         WINDOW.saturating_sub(age)
-    }
-}
-
-/// Whoever has one IPv6 address has 2^64 of them.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
     }
 }
 

@@ -22,10 +22,11 @@ const QUIET: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(5);
 const MOST: usize = 32 << 20;
 
-/// A stream whose end is waited for.
-pub struct Lingering<S> {
+/// A stream whose end is waited for, and what it holds until then.
+pub struct Lingering<S, H = ()> {
     stream: S,
     end: Option<End>,
+    _held: H,
 }
 
 /// Our side is closed; the client's may still talk.
@@ -35,16 +36,16 @@ struct End {
     dropped: usize,
 }
 
-impl<S> Lingering<S> {
-    /// Wraps a stream.
-    pub fn new(stream: S) -> Self {
-        Self { stream, end: None }
+impl<S, H> Lingering<S, H> {
+    /// Wraps a stream; `held` is dropped with it.
+    pub fn new(stream: S, held: H) -> Self {
+        Self { stream, end: None, _held: held }
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin, H: Unpin> AsyncWrite for Lingering<S, H> {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { stream, end } = self.get_mut();
+        let Self { stream, end, .. } = self.get_mut();
         let end = match end {
             Some(end) => end,
             None => {
@@ -88,7 +89,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Lingering<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Lingering<S> {
+impl<S: AsyncRead + Unpin, H: Unpin> AsyncRead for Lingering<S, H> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, read: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, read)
     }

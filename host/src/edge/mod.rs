@@ -3,7 +3,11 @@
 //! Everything here holds a client to its part: requests arrive and answers are taken at a bearable pace, within bounds that
 //! nobody stretches. What a request means is the business of `api/`.
 
+pub mod client_address;
 mod lingering;
+pub mod open_files;
 pub mod paced_body;
 mod paced_write;
+pub mod places;
 pub mod server;
+pub mod shares;

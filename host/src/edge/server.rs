@@ -4,18 +4,23 @@
 
 use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use axum::{Router, extract::ConnectInfo};
+use axum::Router;
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
     time,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
-use super::{lingering::Lingering, paced_body::PacedBody, paced_write::PacedWrite};
+use super::{
+    client_address::TrustedProxies,
+    lingering::Lingering,
+    paced_body::PacedBody,
+    paced_write::PacedWrite,
+    places::{Bounds, Place, Places},
+};
 
 /// A request's head must be there within this time; an idle connection is closed after it as well.
 const HEAD: Duration = Duration::from_secs(10);
@@ -41,22 +46,24 @@ const REFUSED: Duration = Duration::from_millis(100);
 
 /// Serves until `stop`; then accepts no more and returns when the requests in flight are answered.
 ///
-/// At most `most` connections are open; further ones wait in the system's queue.
-pub async fn serve(listener: TcpListener, routes: Router, most: usize, stop: CancellationToken) {
-    let places = Arc::new(Semaphore::new(most));
+/// Connections over the bounds are told so and closed.
+pub async fn serve(listener: TcpListener, routes: Router, bounds: Bounds, stop: CancellationToken) {
+    let proxies = Arc::new(bounds.trusted_proxies.clone());
+    let mut places = Places::new(bounds);
     let connections = TaskTracker::new();
     let mut refused = false;
     let accepting = async {
         loop {
-            let Ok(place) = places.clone().acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     refused = false;
-                    let connection = connection(stream, peer, routes.clone(), stop.clone());
-                    connections.spawn(async move {
-                        connection.await;
-                        drop(place);
-                    });
+                    match places.take(peer.ip()) {
+                        Ok(place) => {
+                            let client = Client { stream, peer, place, proxies: proxies.clone() };
+                            connections.spawn(connection(client, routes.clone(), stop.clone()));
+                        }
+                        Err(why) => places.turn_away(stream, peer.ip(), why),
+                    }
                 }
                 Err(error) if is_the_peers(&error) => {}
                 Err(error) => {
@@ -73,6 +80,15 @@ pub async fn serve(listener: TcpListener, routes: Router, most: usize, stop: Can
     drop(listener);
     connections.close();
     connections.wait().await;
+}
+
+/// Somebody who has connected.
+struct Client {
+    stream: TcpStream,
+    peer: SocketAddr,
+    /// Held as long as the stream is, also when it has become a WebSocket.
+    place: Place,
+    proxies: Arc<TrustedProxies>,
 }
 
 /// The client went away before it was accepted.
@@ -94,13 +110,14 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, routes: Router, stop: CancellationToken) {
+async fn connection(Client { stream, peer, place, proxies }: Client, routes: Router, stop: CancellationToken) {
     if let Err(error) = prepare(&stream) {
         tracing::debug!(%peer, %error, "a connection ended before its first request");
         return;
     }
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(ConnectInfo(peer));
+        let client = proxies.client(peer.ip(), request.headers());
+        request.extensions_mut().insert(client);
         let request = request.map(PacedBody::new);
         let routes = routes.clone();
         async move { Ok::<_, Infallible>(routes.oneshot(request).await.unwrap_or_else(|never| match never {})) }
@@ -110,7 +127,7 @@ async fn connection(stream: TcpStream, peer: SocketAddr, routes: Router, stop: C
         .header_read_timeout(HEAD)
         .max_header_size(MAX_HEAD)
         .max_buf_size(MAX_BUFFER)
-        .serve_connection(TokioIo::new(Lingering::new(PacedWrite::new(stream))), service)
+        .serve_connection(TokioIo::new(Lingering::new(PacedWrite::new(stream), place)), service)
         .with_upgrades();
     let mut connection = pin!(connection);
     let ended = tokio::select! {
@@ -128,10 +145,11 @@ async fn connection(stream: TcpStream, peer: SocketAddr, routes: Router, stop: C
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 mod tests {
-    use axum::routing::get;
+    use axum::{Extension, routing::get};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+    use crate::edge::client_address::ClientAddress;
 
     struct Server {
         address: SocketAddr,
@@ -139,11 +157,15 @@ mod tests {
         serving: tokio::task::JoinHandle<()>,
     }
 
+    fn bounds(connections: usize) -> Bounds {
+        Bounds { connections, per_address: 100, trusted_proxies: TrustedProxies::default() }
+    }
+
     async fn server(routes: Router, most: usize) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        Server { address, stop: stop.clone(), serving: tokio::spawn(serve(listener, routes, most, stop)) }
+        Server { address, stop: stop.clone(), serving: tokio::spawn(serve(listener, routes, bounds(most), stop)) }
     }
 
     async fn answer(address: SocketAddr, request: &str) -> String {
@@ -160,8 +182,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_is_answered_and_knows_its_peer() {
-        let routes = Router::new()
-            .route("/", get(|ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { peer.ip().to_string() }));
+        let address = async |Extension(ClientAddress(address)): Extension<ClientAddress>| address.to_string();
+        let routes = Router::new().route("/", get(address));
         let server = server(routes, 10).await;
 
         let answer = answer(server.address, &request("/", "")).await;
@@ -225,18 +247,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn connections_over_the_bound_wait_for_a_place() {
-        let server = server(Router::new().route("/", get(|| async { "done" })), 1).await;
-        let idle = TcpStream::connect(server.address).await.unwrap();
+    async fn connections_over_the_bound_are_told_so() {
+        let server = server(Router::new().route("/", get(async || "done")), 1).await;
+        let mut first = TcpStream::connect(server.address).await.unwrap();
+        let mut byte = [0];
+        first.write_all(request("/", "").replace("close", "keep-alive").as_bytes()).await.unwrap();
+        first.read_exact(&mut byte).await.unwrap();
 
-        let mut waiting = tokio::spawn({
-            let address = server.address;
-            async move { answer(address, &request("/", "")).await }
-        });
-        let waited = time::timeout(Duration::from_millis(200), &mut waiting).await;
-        assert!(waited.is_err(), "answered while the only place was taken");
-        drop(idle);
+        let refused = answer(server.address, &request("/", "")).await;
+        assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("retry-after: 1\r\n"), "{refused}");
 
-        assert!(waiting.await.unwrap().ends_with("done"));
+        drop(first);
+        let deadline = time::Instant::now() + Duration::from_secs(30);
+        while !answer(server.address, &request("/", "")).await.ends_with("done") {
+            assert!(time::Instant::now() < deadline, "the place of a connection that has ended is not given back");
+            time::sleep(Duration::from_millis(10)).await;
+        }
     }
 }

@@ -285,7 +285,7 @@ mod tests {
         }
 
         fn connect(&self, tenant: &str) -> Connected {
-            self.channels.hub().connect(tenant).unwrap()
+            self.channels.hub().connect(tenant, None).unwrap()
         }
 
         async fn connect_as(&self, tenant: &str, name: &str) -> Connected {
