@@ -14,6 +14,7 @@ mod documents;
 mod edge;
 mod engine;
 mod functions;
+mod hostile_components;
 mod http_answers;
 mod javascript;
 mod limits;

@@ -136,13 +136,13 @@ fn explain(trap: &wasmtime::Error, prepared: &Prepared, memory_refused: bool, li
             (Outcome::Error, "the function was stopped: the engine it runs in could not go on".into())
         }
         Some(trap) => (Outcome::Error, format!("the function was stopped: {trap}")),
-        None if memory_refused => (Outcome::Memory, memory_text(limits)),
         None if trap.root_cause().to_string().contains("allocated for hostcalls") => (
             Outcome::Quota,
             format!(
                 "stopped: it passed more than {HOST_CALL_BYTES} bytes to the platform in one call, or returned as much"
             ),
         ),
+        None if memory_refused => (Outcome::Memory, memory_text(limits)),
         // A component made elsewhere may break the rules of passing values in any way; only a full pool is the server's fault.
         None if !prepared.is_javascript() && !trap.is::<PoolConcurrencyLimitError>() => (
             Outcome::Error,

@@ -9,6 +9,7 @@ use std::{
 
 use wasmtime::component::Component;
 
+use super::bounds;
 use crate::runtime::engine;
 
 /// The hidden command of this program that runs this.
@@ -36,7 +37,7 @@ pub struct Limits {
 
 /// Compiles what comes in.
 pub fn main(limits: &Limits) -> ExitCode {
-    match limit(limits).and_then(|()| answer()) {
+    match limit(limits).and_then(|()| answer(limits.guest_memory)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(io::stderr(), "{error}");
@@ -45,10 +46,10 @@ pub fn main(limits: &Limits) -> ExitCode {
     }
 }
 
-fn answer() -> io::Result<()> {
+fn answer(guest_memory: u64) -> io::Result<()> {
     let mut component = Vec::new();
     io::stdin().read_to_end(&mut component)?;
-    let (kind, answer) = match compile(&component) {
+    let (kind, answer) = match compile(&component, guest_memory) {
         Ok(native) => (COMPILED, native),
         Err(refusal) => (REFUSED, refusal.into_bytes()),
     };
@@ -58,7 +59,8 @@ fn answer() -> io::Result<()> {
     stdout.flush()
 }
 
-fn compile(component: &[u8]) -> Result<Vec<u8>, String> {
+fn compile(component: &[u8], guest_memory: u64) -> Result<Vec<u8>, String> {
+    bounds::check(component, guest_memory)?;
     let refused = |error: wasmtime::Error| format!("{error:#}");
     let engine = engine::compiling().map_err(refused)?;
     let compiled = Component::from_binary(&engine, component).map_err(refused)?;

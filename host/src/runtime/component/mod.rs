@@ -14,6 +14,7 @@ use self::compiler::Compiler;
 use super::{Prepared, compile::UploadError};
 use crate::{function::COMPONENT, host_functions::Invocation};
 
+mod bounds;
 pub mod child;
 mod compiler;
 mod fit;
