@@ -67,7 +67,7 @@ async fn every_command_explains_itself() {
     for flag in ["--dev", "--listen", "--data", "--database", "--example", "127.0.0.1:8099"] {
         assert!(serve.contains(flag), "{flag}: {serve}");
     }
-    for command in ["add", "update", "list", "info", "logs", "run", "delete", "rollback", "build"] {
+    for command in ["add", "update", "list", "info", "stats", "logs", "run", "delete", "rollback", "build"] {
         let help = thimble(["function", command, "--help"]).run().await.succeeded();
         assert!(help.contains("Usage"), "{command}: {help}");
     }

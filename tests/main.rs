@@ -25,4 +25,5 @@ mod realtime;
 mod realtime_sse;
 mod realtime_websocket;
 mod restart;
+mod stats;
 mod upload;

@@ -11,6 +11,7 @@ use thimble::{
     mail::{Mail, QueuedMail},
     quota::OwnQuota,
     run::Run,
+    statistics::Figures,
     store::{Begun, Done, Due, NewTenant, NewVersion, Step, Store, StoreError, Stored, Transaction},
     task::{Job, Task, TaskRun},
     usage::KeptUsage,
@@ -77,6 +78,7 @@ unused! {
     async fn delete_function(a: &str, b: &str) -> bool;
     async fn record_run(a: &Run) -> ();
     async fn runs(a: &str, b: &str, c: u32) -> Vec<Run>;
+    async fn figures(a: &str, b: &str, c: DateTime<Utc>, d: u32) -> Figures;
     async fn prune_runs(a: DateTime<Utc>, b: u32) -> u64;
     async fn usage() -> Vec<KeptUsage>;
     async fn set_quota(a: &str, b: &OwnQuota) -> bool;

@@ -179,6 +179,15 @@ impl Dispatcher {
         Count { running, waiting: waiting + behind }
     }
 
+    /// Runs of a tenant, in slots and waiting.
+    pub fn count_of_tenant(&self, tenant: &str) -> Count {
+        let Count { running, waiting } = self.0.slots.count_of_tenant(tenant);
+        let lanes = self.0.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_tenant = lanes.values().filter(|lane| lane.front().is_some_and(|job| job.function.tenant == tenant));
+        let behind: usize = of_tenant.map(|lane| lane.len() - 1).sum();
+        Count { running, waiting: waiting + behind }
+    }
+
     /// Waits until every call and every event that was taken has run; for the end, after what makes them has stopped.
     pub async fn finish(&self) {
         self.0.working.close();

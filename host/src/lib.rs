@@ -26,6 +26,7 @@ pub mod quota;
 pub mod registry;
 pub mod run;
 pub mod schedule;
+pub mod statistics;
 pub mod task;
 pub mod usage;
 

@@ -60,6 +60,7 @@ pub const ROUTES: &[Route] = &[
     route("/fn/exec/{name}", &[("POST", "", "{}"), ("GET", "", "")]),
     route("/fn/info/{name}", &[("GET", "", ""), ("GET", "?runs=1000", "")]),
     route("/fn/rollback/{name}", &[("POST", "", r#"{"version": 1}"#)]),
+    route("/fn/stats/{name}", &[("GET", "", ""), ("GET", "?since=1h", "")]),
     route("/fn/sudoexec/{name}", &[("POST", "", "{}")]),
     route(
         "/fn/update",

@@ -91,7 +91,7 @@ struct FunctionView {
 /// What the current version may use: the narrower of its own limits and the operator's.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct LimitsView {
+pub(super) struct LimitsView {
     fuel: u64,
     memory: usize,
     timeout: u64,
@@ -116,7 +116,7 @@ struct LimitsView {
 /// What the function uses now, and has used in this minute and on this day (UTC).
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct UsageView {
+pub(super) struct UsageView {
     running: usize,
     waiting: usize,
     runs_this_minute: u64,
@@ -255,7 +255,7 @@ async fn info(
     Ok(json_value(StatusCode::OK, &view))
 }
 
-fn limits_of(app: &App, function: &Function) -> LimitsView {
+pub(super) fn limits_of(app: &App, function: &Function) -> LimitsView {
     let own = function.version.limits;
     let (limits, quota) = (own.of_run(app.runtime.limits()), app.usage.of_function(function));
     LimitsView {
@@ -280,7 +280,7 @@ fn limits_of(app: &App, function: &Function) -> LimitsView {
     }
 }
 
-fn usage_of(app: &App, function: &Function) -> UsageView {
+pub(super) fn usage_of(app: &App, function: &Function) -> UsageView {
     let (count, used) = (app.dispatcher.count_of(function), app.usage.used(function));
     UsageView {
         running: count.running,
@@ -478,6 +478,6 @@ impl From<NotCalled> for ApiError {
     }
 }
 
-fn milliseconds(microseconds: i64) -> f64 {
+pub(super) fn milliseconds(microseconds: i64) -> f64 {
     microseconds as f64 / 1_000.0
 }

@@ -26,6 +26,7 @@ pub mod operator;
 pub mod pages;
 pub mod publish;
 pub mod realtime;
+pub mod stats;
 pub mod upload;
 
 /// All routes, ready to serve.
@@ -43,6 +44,7 @@ pub fn router(app: App) -> Router {
         .merge(accounts::routes())
         .merge(documents::root_routes())
         .merge(functions::root_routes(app.config.limits.upload_bytes))
+        .merge(stats::routes())
         .merge(mail::routes())
         .merge(operator::routes());
     let system = Router::new().route("/ping", any(ping)).route("/healthz", any(alive)).route("/readyz", any(ready));

@@ -32,9 +32,9 @@ async fn metrics(_: Operator, State(app): State<App>) -> impl IntoResponse {
 }
 
 /// What an app may use and what it has used.
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct QuotaView {
+pub(super) struct QuotaView {
     concurrency: u32,
     rate: u64,
     fuel_per_day: u64,
@@ -42,6 +42,8 @@ struct QuotaView {
     document_bytes: u64,
     /// What the operator set for this app.
     own: OwnQuota,
+    running: usize,
+    waiting: usize,
     runs_this_minute: u64,
     fuel_today: u64,
     stored_documents: i64,
@@ -49,8 +51,13 @@ struct QuotaView {
 }
 
 async fn quota(_: Operator, State(app): State<App>, Path(tenant): Path<String>) -> Result<Json<QuotaView>, ApiError> {
-    let own = app.store.tenant(&tenant).await?.ok_or_else(unknown)?.quota;
-    Ok(Json(view(&app, &tenant, own).await?))
+    Ok(Json(quota_of(&app, &tenant).await?))
+}
+
+/// The quota of an app as it is shown.
+pub(super) async fn quota_of(app: &App, tenant: &str) -> Result<QuotaView, ApiError> {
+    let own = app.store.tenant(tenant).await?.ok_or_else(unknown)?.quota;
+    view(app, tenant, own).await
 }
 
 /// Replaces what was set for this app before; what is left out is as for all apps.
@@ -71,6 +78,7 @@ async fn set_quota(
 async fn view(app: &App, tenant: &str, own: OwnQuota) -> Result<QuotaView, ApiError> {
     let TenantQuota { concurrency, rate, fuel_per_day, documents, document_bytes } = app.usage.of_tenant(tenant);
     let (used, stored) = (app.usage.used_by(tenant), app.store.stored(tenant).await?);
+    let count = app.dispatcher.count_of_tenant(tenant);
     Ok(QuotaView {
         concurrency,
         rate,
@@ -78,6 +86,8 @@ async fn view(app: &App, tenant: &str, own: OwnQuota) -> Result<QuotaView, ApiEr
         documents,
         document_bytes,
         own,
+        running: count.running,
+        waiting: count.waiting,
         runs_this_minute: used.runs,
         fuel_today: used.fuel,
         stored_documents: stored.documents,

@@ -18,6 +18,7 @@ use crate::{
     permissions::Permissions,
     quota::{OwnLimits, OwnQuota},
     run::Run,
+    statistics::Figures,
     task::{Job, Task, TaskRun},
     usage::KeptUsage,
     user::{Tenant, User},
@@ -264,6 +265,15 @@ pub trait Store: Send + Sync {
     async fn record_run(&self, run: &Run) -> Result<(), StoreError>;
     /// The last `limit` runs of a function, oldest first.
     async fn runs(&self, tenant: &str, function: &str, limit: u32) -> Result<Vec<Run>, StoreError>;
+    /// The figures of a function's newest `limit` runs that started at `since` or later, without their logs, and the last of all
+    /// these runs that did not end well.
+    async fn figures(
+        &self,
+        tenant: &str,
+        function: &str,
+        since: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<Figures, StoreError>;
     /// Forgets runs older than `before` and all but the newest `keep` of each function; how many. The same for the history of
     /// each task, and for the jobs of each tenant that have ended.
     async fn prune_runs(&self, before: DateTime<Utc>, keep: u32) -> Result<u64, StoreError>;

@@ -12,6 +12,7 @@ use self::view::FunctionView;
 use super::{client::Client, credentials::Connection, output};
 
 mod invoke;
+mod stats;
 mod upload;
 mod view;
 
@@ -37,6 +38,16 @@ pub enum Remote {
     },
     /// Show a function and its last runs
     Info { name: String },
+    /// Show how a function does: runs by outcome, percentiles, and how far its limits are used
+    Stats {
+        name: String,
+        /// Only runs of this span of time (90s, 30m, 12h, 7d), or since a time (2026-01-31T12:00:00Z) [default: all that are kept]
+        #[arg(long, value_name = "SPAN")]
+        since: Option<String>,
+        /// As the server tells it
+        #[arg(long)]
+        json: bool,
+    },
     /// Show what the last runs logged, oldest first
     Logs {
         name: String,
@@ -171,6 +182,7 @@ pub async fn run(connection: &Connection, function: Function) -> anyhow::Result<
         Remote::Update(upload) => upload::update(&client, &upload).await,
         Remote::List { trigger } => view::list(&client, trigger.as_deref()).await,
         Remote::Info { name } => view::info(&client, &name).await,
+        Remote::Stats { name, since, json } => stats::show(&client, &name, since.as_deref(), json).await,
         Remote::Logs { name, run, limit } => view::logs(&client, &name, run.as_deref(), limit).await,
         Remote::Run(run) => invoke::run(&credentials, client, run).await,
         Remote::Delete { name } => delete(&client, &name).await,

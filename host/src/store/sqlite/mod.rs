@@ -20,6 +20,7 @@ use crate::{
     mail::{Mail, QueuedMail},
     quota::OwnQuota,
     run::Run,
+    statistics::Figures,
     task::{Job, Task, TaskRun},
     usage::KeptUsage,
     user::{Tenant, User},
@@ -264,6 +265,10 @@ impl Store for Sqlite {
 
     async fn runs(&self, tenant: &str, function: &str, limit: u32) -> Result<Vec<Run>> {
         runs::last(&mut *self.reader().await?, tenant, function, limit).await
+    }
+
+    async fn figures(&self, tenant: &str, function: &str, since: DateTime<Utc>, limit: u32) -> Result<Figures> {
+        runs::figures(&mut *self.reader().await?, tenant, function, since, limit).await
     }
 
     async fn prune_runs(&self, before: DateTime<Utc>, keep: u32) -> Result<u64> {

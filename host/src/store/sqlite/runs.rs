@@ -8,7 +8,10 @@ use super::{
     columns::{from_json, json, micros, time},
     usage,
 };
-use crate::run::{Outcome, Run};
+use crate::{
+    run::{Outcome, Run},
+    statistics::{Failure, Figures, RunFigures},
+};
 
 pub async fn record(db: &mut SqliteConnection, run: &Run) -> Result<()> {
     let started = micros(run.started);
@@ -57,6 +60,25 @@ pub async fn last(db: &mut SqliteConnection, tenant: &str, function: &str, limit
     Ok(runs)
 }
 
+pub async fn figures(
+    db: &mut SqliteConnection,
+    tenant: &str,
+    function: &str,
+    since: DateTime<Utc>,
+    limit: u32,
+) -> Result<Figures> {
+    let runs = r#"
+        select outcome, "trigger", started, duration_us, guest_us, host_us, queued_us, fuel, peak_memory from runs
+        where function = ? and tenant = ? and started >= ? order by started desc, seq desc limit ?"#;
+    let runs = sqlx::query_as(runs).bind(function).bind(tenant).bind(micros(since)).bind(limit);
+    let runs = runs.fetch_all(&mut *db).await?;
+    let last_failure = "
+        select id, outcome, error, started from runs
+        where function = ? and tenant = ? and started >= ? and outcome <> 'ok' order by started desc, seq desc limit 1";
+    let last_failure = sqlx::query_as(last_failure).bind(function).bind(tenant).bind(micros(since));
+    Ok(Figures { runs, last_failure: last_failure.fetch_optional(db).await? })
+}
+
 pub async fn prune(db: &mut SqliteConnection, before: DateTime<Utc>, keep: u32) -> Result<u64> {
     let old = sqlx::query("delete from runs where started < ?").bind(micros(before)).execute(&mut *db).await?;
     let surplus = "
@@ -69,17 +91,42 @@ pub async fn prune(db: &mut SqliteConnection, before: DateTime<Utc>, keep: u32) 
     Ok(old.rows_affected() + surplus.rows_affected())
 }
 
+impl FromRow<'_, SqliteRow> for RunFigures {
+    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            outcome: outcome(row)?,
+            trigger: row.try_get("trigger")?,
+            started: time(row, "started")?,
+            duration_us: row.try_get("duration_us")?,
+            guest_us: row.try_get("guest_us")?,
+            host_us: row.try_get("host_us")?,
+            queued_us: row.try_get("queued_us")?,
+            fuel: row.try_get("fuel")?,
+            peak_memory: row.try_get("peak_memory")?,
+        })
+    }
+}
+
+impl FromRow<'_, SqliteRow> for Failure {
+    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            run: row.try_get("id")?,
+            outcome: outcome(row)?,
+            error: row.try_get("error")?,
+            started: time(row, "started")?,
+        })
+    }
+}
+
 impl FromRow<'_, SqliteRow> for Run {
     fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        let outcome: &str = row.try_get("outcome")?;
         Ok(Self {
             id: row.try_get("id")?,
             tenant: row.try_get("tenant")?,
             function: row.try_get("function")?,
             version: row.try_get("version")?,
             trigger: row.try_get("trigger")?,
-            outcome: Outcome::parse(outcome)
-                .ok_or_else(|| sqlx::Error::Decode(format!("no outcome is called `{outcome}`").into()))?,
+            outcome: outcome(row)?,
             error: row.try_get("error")?,
             started: time(row, "started")?,
             completed: time(row, "completed")?,
@@ -96,4 +143,9 @@ impl FromRow<'_, SqliteRow> for Run {
             log: from_json(row, "log")?,
         })
     }
+}
+
+fn outcome(row: &SqliteRow) -> sqlx::Result<Outcome> {
+    let outcome: &str = row.try_get("outcome")?;
+    Outcome::parse(outcome).ok_or_else(|| sqlx::Error::Decode(format!("no outcome is called `{outcome}`").into()))
 }

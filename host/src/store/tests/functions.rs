@@ -7,6 +7,7 @@ use crate::{
     function::{Code, Function},
     quota::OwnLimits,
     run::{Outcome, Run, Used},
+    statistics::{Failure, Figures},
     store::{NewCode, NewVersion, StoreError},
 };
 
@@ -160,6 +161,29 @@ on_every_store! {
         assert_eq!(ids(&store.runs("one", &function.id, 10).await.unwrap()), ["a", "b", "c", "d"]);
         assert_eq!(ids(&store.runs("one", &function.id, 2).await.unwrap()), ["c", "d"]);
         assert_eq!(store.function("one", "hello").await.unwrap().unwrap().last_run, Some(at(2)));
+    }
+
+    async fn figures_are_of_the_newest_runs_since_a_time_and_of_the_last_failure(store) {
+        let function = add(&*store, "one", "hello").await;
+        let failed = |id: &str, seconds| Run { outcome: Outcome::Memory, error: Some(id.into()), ..run(&function, id, seconds) };
+        for run in [run(&function, "a", 0), failed("b", 1), failed("c", 2), run(&function, "d", 3), run(&function, "e", 3)] {
+            store.record_run(&run).await.unwrap();
+        }
+        let figures = async |tenant: &str, since, limit| store.figures(tenant, &function.id, since, limit).await.unwrap();
+
+        let all = figures("one", DateTime::UNIX_EPOCH, 100).await;
+        let first = all.runs.last().unwrap();
+        assert_eq!((all.runs.len(), first.started, first.outcome, first.trigger.as_str()), (5, at(0), Outcome::Ok, "web"));
+        assert_eq!((first.duration_us, first.guest_us, first.host_us, first.queued_us), (1_000_000, 1, 2, 3));
+        assert_eq!((first.fuel, first.peak_memory), (i64::MAX, 1 << 40));
+        let failure = Failure { run: "c".into(), outcome: Outcome::Memory, error: Some("c".into()), started: at(2) };
+        assert_eq!(all.last_failure, Some(failure.clone()));
+
+        let newest = figures("one", DateTime::UNIX_EPOCH, 2).await;
+        assert_eq!((newest.runs.len(), newest.runs[1].started, newest.last_failure), (2, at(3), Some(failure)));
+        let late = figures("one", at(3), 100).await;
+        assert_eq!((late.runs.len(), late.last_failure), (2, None));
+        assert_eq!(figures("two", DateTime::UNIX_EPOCH, 100).await, Figures::default());
     }
 
     async fn a_deleted_function_leaves_nothing(store) {
