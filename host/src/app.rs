@@ -87,11 +87,11 @@ impl App {
         let data = &config.server.data;
         std::fs::create_dir_all(data).with_context(|| format!("cannot make the data folder {}", data.display()))?;
         let clock = Arc::new(Clock::default());
-        let store = store::open(&config.database_url()).await?;
+        let store = store::open(&config.database_url(), &config.database).await?;
         let accounts = Accounts::open(
             store.clone(),
             clock.clone(),
-            MasterKey::open(data)?,
+            MasterKey::open(data, store::is_postgres(&config.database.url))?,
             config.accounts.clone(),
             config.server.dev,
         )

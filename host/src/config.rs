@@ -18,6 +18,7 @@ use crate::{
     edge::client_address::TrustedProxies,
     quota::{FunctionQuota, TenantQuota},
     runtime::{RuntimeConfig, component::CompileConfig, limits::Limits},
+    store,
 };
 
 /// Every setting with its default and the reason for it.
@@ -80,6 +81,18 @@ pub struct Server {
 pub struct Database {
     /// Empty for SQLite in the data folder.
     pub url: String,
+    /// Connections to Postgres.
+    pub connections: u32,
+    /// Milliseconds that a request waits for one of them.
+    pub acquire_ms: u64,
+    /// Milliseconds of one statement.
+    pub statement_ms: u64,
+    /// Milliseconds that a statement waits for what another transaction holds.
+    pub lock_ms: u64,
+    /// Milliseconds that a transaction may do nothing.
+    pub idle_in_transaction_ms: u64,
+    /// Seconds that a start waits for the database.
+    pub start_wait_s: u64,
 }
 
 /// Sign-up, passwords and sessions.
@@ -222,10 +235,11 @@ impl Config {
             url.is_empty() || url.starts_with("http://") || url.starts_with("https://"),
             "`server.url` is the public address of the server and starts with http:// or https://"
         );
+        let database = &self.database.url;
         ensure!(
-            self.database.url.starts_with("sqlite:") || !self.database.url.contains("://"),
-            "`database.url` names a database that this version cannot use: give a path or `sqlite:path`, \
-             or leave it empty for SQLite in the data folder"
+            database.starts_with("sqlite:") || store::is_postgres(database) || !database.contains("://"),
+            "`database.url` (or --database, THIMBLE_DATABASE, DATABASE_URL) names a database that this version cannot use: \
+             give postgres://user:password@host/database, or a path for SQLite, or leave it empty for SQLite in the data folder"
         );
         let accounts = &self.accounts;
         ensure!(
@@ -250,10 +264,18 @@ impl Config {
         const BYTES: (u64, u64) = (1, 1 << 30);
         const MILLISECONDS: (u64, u64) = (1, 24 * 3_600 * 1_000);
         const COUNT: (u64, u64) = (1, 1_000_000);
-        let Self { server, accounts, limits, function, tenant, runtime, compile, realtime, mail, runs, .. } = self;
+        let Self {
+            server, database, accounts, limits, function, tenant, runtime, compile, realtime, mail, runs, ..
+        } = self;
         vec![
             ("server.connections", server.connections as u64, COUNT),
             ("server.connections_per_address", server.connections_per_address as u64, COUNT),
+            ("database.connections", u64::from(database.connections), (2, 10_000)),
+            ("database.acquire_ms", database.acquire_ms, MILLISECONDS),
+            ("database.statement_ms", database.statement_ms, MILLISECONDS),
+            ("database.lock_ms", database.lock_ms, MILLISECONDS),
+            ("database.idle_in_transaction_ms", database.idle_in_transaction_ms, MILLISECONDS),
+            ("database.start_wait_s", database.start_wait_s, (0, 24 * 3_600)),
             // Argon2 takes the whole password: a bound keeps one request from being expensive.
             ("accounts.password_min", accounts.password_min as u64, (1, 1_024)),
             ("accounts.password_max", accounts.password_max as u64, (1, 1_024)),
@@ -345,7 +367,7 @@ fn none_when_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
 
 impl fmt::Debug for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Database").field("url", &set(!self.url.is_empty())).finish()
+        f.debug_struct("Database").field("url", &set(!self.url.is_empty())).finish_non_exhaustive()
     }
 }
 
@@ -454,8 +476,19 @@ mod tests {
 
     #[test]
     fn the_debug_form_holds_no_secret() {
-        let config = Config::from_toml("thimble.toml", "[mail]\nsmtp = 'smtps://me:hunter2@host'").unwrap();
+        let urls = "[mail]\nsmtp = 'smtps://me:hunter2@host'\n[database]\nurl = 'postgres://me:hunter2@host/thimble'";
+        let config = Config::from_toml("thimble.toml", urls).unwrap();
 
+        config.validate().unwrap();
         assert!(!format!("{config:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_database_that_cannot_be_used_is_refused_without_its_password() {
+        let config = Config::from_toml("thimble.toml", "[database]\nurl = 'mysql://me:hunter2@host/thimble'").unwrap();
+
+        let text = config.validate().unwrap_err().to_string();
+
+        assert!(text.contains("database.url") && !text.contains("hunter2"), "{text}");
     }
 }

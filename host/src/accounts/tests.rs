@@ -69,8 +69,8 @@ impl Server {
 
 async fn open(data: &TempDir, clock: &Arc<Clock>, config: &AccountsConfig, dev: bool) -> anyhow::Result<Accounts> {
     let url = data.path().join("thimble.db");
-    let store = crate::store::open(url.to_str().unwrap()).await?;
-    Accounts::open(store, clock.clone(), MasterKey::open(data.path())?, config.clone(), dev).await
+    let store = Arc::new(crate::store::sqlite::Sqlite::open(url.to_str().unwrap()).await?);
+    Accounts::open(store, clock.clone(), MasterKey::open(data.path(), false)?, config.clone(), dev).await
 }
 
 #[tokio::test]

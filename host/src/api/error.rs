@@ -63,6 +63,9 @@ pub enum ApiError {
     /// It can be tried again soon.
     #[error("the server is busy: try again in a moment")]
     Unavailable,
+    /// The database is away; it can be tried again soon.
+    #[error("{0}")]
+    DatabaseAway(String),
     /// There is no room to store it.
     #[error("{0}")]
     StorageFull(String),
@@ -83,7 +86,7 @@ impl ApiError {
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
             Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable | Self::DatabaseAway(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::StorageFull(_) => StatusCode::INSUFFICIENT_STORAGE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -92,7 +95,7 @@ impl ApiError {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::TooMany { retry_after, .. } => Some(*retry_after),
-            Self::Unavailable => Some(BUSY),
+            Self::Unavailable | Self::DatabaseAway(_) => Some(BUSY),
             Self::BadRequest(_)
             | Self::Unauthorized(_)
             | Self::Forbidden(_)
@@ -137,7 +140,7 @@ impl From<StoreError> for ApiError {
             StoreError::Invalid(_) => Self::BadRequest(text),
             StoreError::TooLarge(_) => Self::TooLarge(text),
             StoreError::Full | StoreError::Quota(_) => Self::StorageFull(text),
-            StoreError::Database(sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed) => Self::Unavailable,
+            StoreError::Unavailable(_) => Self::DatabaseAway(text),
             StoreError::Unusable(_) | StoreError::Database(_) => Self::Internal(error.into()),
         }
     }
@@ -276,7 +279,7 @@ mod tests {
         assert_eq!(status, StatusCode::TOO_MANY_REQUESTS);
         assert_eq!(retry_after.as_deref(), Some("62"));
         assert!(body.starts_with("too many failed attempts"), "{body}");
-        let (status, retry_after, _) = answer(StoreError::Database(sqlx::Error::PoolTimedOut)).await;
+        let (status, retry_after, _) = answer(StoreError::from(sqlx::Error::PoolTimedOut)).await;
         assert_eq!((status, retry_after.as_deref()), (StatusCode::SERVICE_UNAVAILABLE, Some("1")));
     }
 

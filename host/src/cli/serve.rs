@@ -53,7 +53,8 @@ pub fn run(serve: Serve) -> anyhow::Result<()> {
         dev: serve.dev,
         listen: serve.listen,
         data: serve.data,
-        database: serve.database,
+        // What other programs call it too; our own name for it wins.
+        database: serve.database.or_else(|| std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty())),
         smtp: std::env::var("THIMBLE_SMTP").ok(),
     };
     let config = Config::load(serve.config.as_deref(), overrides)?;

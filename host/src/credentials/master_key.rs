@@ -35,22 +35,29 @@ pub struct MasterKey(ChaCha20Poly1305);
 pub struct Undecipherable;
 
 impl MasterKey {
-    /// The key that the environment gives, else the one in the data folder, which is made when there is none.
-    pub fn open(data: &Path) -> anyhow::Result<Self> {
+    /// The key that the environment gives, else the one in the data folder. There it is made when there is none, unless the
+    /// database is shared: then every node needs the same.
+    pub fn open(data: &Path, is_shared: bool) -> anyhow::Result<Self> {
         let variable = |name: &str| match env::var(name) {
             Ok(value) => Ok(Some(value)),
             Err(env::VarError::NotPresent) => Ok(None),
             Err(env::VarError::NotUnicode(_)) => bail!("{name} is not text"),
         };
-        Self::from(variable(KEY_VARIABLE)?, variable(FILE_VARIABLE)?.map(PathBuf::from), data)
+        Self::from(variable(KEY_VARIABLE)?, variable(FILE_VARIABLE)?.map(PathBuf::from), data, is_shared)
     }
 
-    fn from(key: Option<String>, file: Option<PathBuf>, data: &Path) -> anyhow::Result<Self> {
+    fn from(key: Option<String>, file: Option<PathBuf>, data: &Path, is_shared: bool) -> anyhow::Result<Self> {
+        let own = data.join(FILE_NAME);
         match (key, file) {
             (Some(_), Some(_)) => bail!("{KEY_VARIABLE} and {FILE_VARIABLE} are both set: keep one of them"),
             (Some(key), None) => Self::from_hex(&key).with_context(|| format!("{KEY_VARIABLE} cannot be used")),
             (None, Some(file)) => Self::read(&file),
-            (None, None) => Self::read_or_create(&data.join(FILE_NAME)),
+            (None, None) if is_shared && !own.exists() => bail!(
+                "with Postgres the master key is the same for all nodes, and none of them makes it: make it once with \
+                 `(umask 077; openssl rand -hex {KEY_BYTES} > master.key)`, keep a copy of it apart from the database, and start \
+                 every node with {FILE_VARIABLE}=/path/to/master.key (or {KEY_VARIABLE}=<its content>)"
+            ),
+            (None, None) => Self::read_or_create(&own),
         }
     }
 
@@ -141,8 +148,8 @@ mod tests {
     fn a_key_is_made_once_for_the_owner_only_and_read_again() {
         let data = tempfile::tempdir().unwrap();
 
-        let first = MasterKey::from(None, None, data.path()).unwrap();
-        let second = MasterKey::from(None, None, data.path()).unwrap();
+        let first = MasterKey::from(None, None, data.path(), false).unwrap();
+        let second = MasterKey::from(None, None, data.path(), false).unwrap();
 
         let sealed = first.encrypt("a", b"secret").unwrap();
         assert_eq!(second.decrypt("a", &sealed).unwrap(), b"secret");
@@ -173,10 +180,10 @@ mod tests {
     fn a_file_that_others_may_read_is_refused() {
         let data = tempfile::tempdir().unwrap();
         let path = data.path().join(FILE_NAME);
-        MasterKey::from(None, None, data.path()).unwrap();
+        MasterKey::from(None, None, data.path(), false).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
 
-        let text = refusal(MasterKey::from(None, None, data.path()));
+        let text = refusal(MasterKey::from(None, None, data.path(), false));
 
         assert!(text.contains("mode 640") && text.contains("chmod 600"), "{text}");
     }
@@ -185,10 +192,10 @@ mod tests {
     fn a_cut_file_is_refused_and_stays_as_it_is() {
         let data = tempfile::tempdir().unwrap();
         let path = data.path().join(FILE_NAME);
-        MasterKey::from(None, None, data.path()).unwrap();
+        MasterKey::from(None, None, data.path(), false).unwrap();
         fs::write(&path, "abcd").unwrap();
 
-        let text = refusal(MasterKey::from(None, None, data.path()));
+        let text = refusal(MasterKey::from(None, None, data.path(), false));
 
         assert!(text.contains("64 hexadecimal digits") && !text.contains("abcd"), "{text}");
         assert_eq!(fs::read(&path).unwrap(), b"abcd");
@@ -197,17 +204,30 @@ mod tests {
     #[test]
     fn the_environment_wins_but_is_held_to_the_same_rules() {
         let data = tempfile::tempdir().unwrap();
-        let given = |text: &str| MasterKey::from(Some(text.to_owned()), None, data.path());
+        let given = |text: &str| MasterKey::from(Some(text.to_owned()), None, data.path(), false);
 
         assert!(given("000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f").is_ok());
         assert!(!data.path().join(FILE_NAME).exists());
         assert!(refusal(given("")).contains(KEY_VARIABLE));
         assert!(refusal(given("0011")).contains("64 hexadecimal digits"));
         assert!(refusal(given(&"00".repeat(32))).contains("random"));
-        let both = MasterKey::from(Some(String::new()), Some(data.path().join("key")), data.path());
+        let both = MasterKey::from(Some(String::new()), Some(data.path().join("key")), data.path(), false);
         assert!(refusal(both).contains("both"));
-        let missing = MasterKey::from(None, Some(data.path().join("key")), data.path());
+        let missing = MasterKey::from(None, Some(data.path().join("key")), data.path(), false);
         assert!(refusal(missing).contains("cannot read the master key"));
+    }
+
+    #[test]
+    fn a_key_that_several_nodes_share_is_given_and_never_made() {
+        let data = tempfile::tempdir().unwrap();
+        let shared = || MasterKey::from(None, None, data.path(), true);
+
+        let text = refusal(shared());
+        assert!(text.contains("openssl rand -hex 32") && text.contains(FILE_VARIABLE), "{text}");
+        assert!(!data.path().join(FILE_NAME).exists());
+
+        MasterKey::from(None, None, data.path(), false).unwrap();
+        assert!(shared().is_ok());
     }
 
     #[test]

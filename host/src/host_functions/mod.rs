@@ -226,7 +226,7 @@ impl From<StoreError> for Error {
             StoreError::Invalid(text) => refuse("invalid", text.as_str()),
             StoreError::TooLarge(text) => refuse("too-large", text.as_str()),
             StoreError::Quota(text) => refuse("quota", text.as_str()),
-            StoreError::Full => refuse("unavailable", error.to_string()),
+            StoreError::Full | StoreError::Unavailable(_) => refuse("unavailable", error.to_string()),
             StoreError::EmailTaken | StoreError::TenantTaken | StoreError::NameTaken(_) | StoreError::TaskTaken(_) => {
                 refuse("conflict", error.to_string())
             }

@@ -114,7 +114,8 @@ async fn mailer(sink: Sink) -> (Mailer, tokio::sync::mpsc::UnboundedReceiver<Str
         hourly_per_address: 2,
     };
     let folder = tempfile::tempdir().unwrap();
-    let store = crate::store::open(folder.path().join("test.db").to_str().unwrap()).await.unwrap();
+    let path = folder.path().join("test.db");
+    let store = Arc::new(crate::store::sqlite::Sqlite::open(path.to_str().unwrap()).await.unwrap());
     for tenant in ["tenant", "other"] {
         store.add_tenant(new_tenant(tenant)).await.unwrap();
     }

@@ -10,12 +10,12 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
 use crate::{
+    config::Database,
     document::{Document, DocumentError, Page, PageRequest},
     filter::Filter,
     function::{Function, Version},
     identity::Identity,
     mail::{Mail, QueuedMail},
-    permissions::Permissions,
     quota::{OwnLimits, OwnQuota},
     run::Run,
     statistics::Figures,
@@ -24,17 +24,32 @@ use crate::{
     user::{Tenant, User},
 };
 
+pub use amounts::MAX_CHANGED;
 pub use transaction::{Done, Step, Stored, Transaction, Updated};
 
+mod amounts;
+mod columns;
+pub mod postgres;
+mod rows;
 pub mod sqlite;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 mod tests;
 mod transaction;
 
-/// Opens the store that a URL names (`sqlite:path` or a path), and brings its tables up to date.
-pub async fn open(url: &str) -> Result<Arc<dyn Store>, StoreError> {
-    Ok(Arc::new(sqlite::Sqlite::open(url).await?))
+/// Opens the store that a URL names (`postgres://…`, `sqlite:path` or a path), and brings its tables up to date. The settings
+/// are for Postgres; their URL is not looked at.
+pub async fn open(url: &str, settings: &Database) -> Result<Arc<dyn Store>, StoreError> {
+    if is_postgres(url) {
+        Ok(Arc::new(postgres::Postgres::open(url, settings).await?))
+    } else {
+        Ok(Arc::new(sqlite::Sqlite::open(url).await?))
+    }
+}
+
+/// Whether a URL names a database of Postgres.
+pub fn is_postgres(url: &str) -> bool {
+    url.starts_with("postgres://") || url.starts_with("postgresql://")
 }
 
 /// Why the store refused or failed.
@@ -64,7 +79,10 @@ pub enum StoreError {
     /// The tenant keeps as much as it may.
     #[error("{0}")]
     Quota(String),
-    /// The database file cannot be used: text for the operator.
+    /// The database is away, or has no time; the same may work in a moment. The cause is for the log.
+    #[error("the database is not available at the moment: try again in a few seconds")]
+    Unavailable(#[source] sqlx::Error),
+    /// The database cannot be used: text for the operator.
     #[error("{0}")]
     Unusable(String),
     /// The disk is full.
@@ -88,29 +106,18 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         let code = error.as_database_error().and_then(|error| error.code()).unwrap_or_default();
         match &*code {
-            sqlite::FULL => Self::Full,
-            sqlite::INTERRUPTED => Self::Invalid(format!(
-                "the query took longer than {} s and was stopped: narrow its filter",
-                sqlite::MAX_QUERY_TIME.as_secs()
-            )),
+            sqlite::FULL | postgres::FULL => Self::Full,
+            sqlite::INTERRUPTED => took_too_long(),
+            postgres::UNSTORABLE => Self::Invalid("a text contains the character U+0000: remove it".into()),
+            _ if postgres::is_away(&error) => Self::Unavailable(error),
             _ => Self::Database(error),
         }
     }
 }
 
-/// At most this many documents are changed at once.
-pub const MAX_CHANGED: usize = 10_000;
-
-/// Whether `who` may create these documents at once.
-fn check_create(who: &Identity, collection: &str, new: &[Document]) -> Result<(), StoreError> {
-    if !Permissions::of(collection).may_create(who) {
-        return Err(StoreError::Forbidden);
-    }
-    if new.len() > MAX_CHANGED {
-        let count = new.len();
-        return Err(StoreError::Invalid(format!("at most {MAX_CHANGED} documents are created at once, not {count}")));
-    }
-    Ok(())
+/// A query over documents that was stopped, so that it keeps nobody else waiting.
+fn took_too_long() -> StoreError {
+    StoreError::Invalid("the query took too long and was stopped: narrow its filter".into())
 }
 
 /// A tenant that is to be created, with its first user.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Done, NewTenant, Step, Store, StoreError, Stored, Transaction, Updated, open};
 use crate::{
+    config::{Config, Database},
     document::{Content, Document, PageRequest},
     filter::Filter,
     identity::{Identity, OWNER_ROLE, ROOT_ROLE},
@@ -30,9 +31,23 @@ macro_rules! on_every_store {
                 test(store.clone()).await;
                 store.close().await;
             }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn on_postgres() {
+                let cluster = crate::store::tests::cluster::Cluster::shared().await;
+                let database = cluster.database().await;
+                let store = crate::store::tests::postgres(&cluster.url(&database)).await;
+                test(store.clone()).await;
+                store.close().await;
+                cluster.remove(&database).await;
+            }
         })+
     };
 }
+
+#[path = "../../../tests/harness/postgres.rs"]
+#[expect(dead_code, reason = "the tests of the platform use all of it")]
+pub mod cluster;
 
 mod concurrency;
 mod documents;
@@ -44,8 +59,18 @@ mod quotas;
 mod tasks;
 mod users;
 
+/// The settings for tests: the machine is busy with many of them, and none may fail because of that.
+pub fn settings() -> Database {
+    let settings = "[database]\nconnections = 4\nacquire_ms = 60_000\nstatement_ms = 60_000\nlock_ms = 60_000";
+    Config::from_toml("thimble.toml", settings).unwrap().database
+}
+
 async fn sqlite(folder: &tempfile::TempDir) -> Arc<dyn Store> {
-    open(&format!("sqlite:{}", folder.path().join("thimble.db").display())).await.unwrap()
+    open(&format!("sqlite:{}", folder.path().join("thimble.db").display()), &settings()).await.unwrap()
+}
+
+async fn postgres(url: &str) -> Arc<dyn Store> {
+    open(url, &settings()).await.unwrap()
 }
 
 /// A time that every store can keep.
@@ -223,10 +248,10 @@ on_every_store! {
 
 #[tokio::test]
 async fn databases_that_are_not_supported_are_refused_without_their_password() {
-    let error = open("postgres://me:secret@host/db").await.map(drop).unwrap_err().to_string();
+    let error = open("mysql://me:secret@host/db", &settings()).await.map(drop).unwrap_err().to_string();
 
-    assert!(error.contains("`postgres`") && !error.contains("secret"), "{error}");
-    assert!(open("sqlite:").await.is_err());
+    assert!(error.contains("`mysql`") && !error.contains("secret"), "{error}");
+    assert!(open("sqlite:", &settings()).await.is_err());
 }
 
 /// So that a test can say what a document holds in one line.

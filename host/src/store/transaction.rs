@@ -18,6 +18,13 @@ pub struct Transaction {
     pub steps: Vec<Step>,
 }
 
+impl Transaction {
+    /// Whether filters say what is changed: then whoever made them chose how long it takes.
+    pub fn searches(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::UpdateMatching { .. } | Step::DeleteMatching { .. }))
+    }
+}
+
 /// One change of documents.
 #[derive(Clone, Debug)]
 pub enum Step {

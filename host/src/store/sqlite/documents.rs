@@ -3,11 +3,10 @@
 use std::collections::HashMap;
 
 use futures_util::{Stream, TryStreamExt};
-use sqlx::{Connection, FromRow, Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{Connection, SqliteConnection};
 
 use super::{
     MAX_QUERY_TIME, Result,
-    columns::{json, micros, time},
     conditions::{Sql, push_documents, push_filter, push_order_keys, push_scope},
     limit_time, unlimit_time,
 };
@@ -16,11 +15,13 @@ use crate::{
     filter::{Field, Filter},
     identity::Identity,
     permissions::{Permissions, Scope},
-    store::{MAX_CHANGED, StoreError, Stored, Updated, check_create},
+    store::{
+        StoreError, Stored, Updated,
+        amounts::{MAX_CHANGED, MAX_READ, check_create, too_many_match, too_much_to_change, too_much_to_read},
+        columns::{json, micros},
+        rows::Kept,
+    },
 };
-
-/// At most this many bytes of documents are read at once, because they are all held in memory.
-const MAX_READ: usize = 32 << 20;
 
 pub async fn add(
     db: &mut SqliteConnection,
@@ -126,8 +127,7 @@ pub async fn update_matching(
         stored.document.merge(changes)?;
         size += stored.document.text.len();
         if size > MAX_READ {
-            let error = format!("the documents would have more than {MAX_READ} bytes together: change fewer at a time");
-            return Err(StoreError::Invalid(error));
+            return Err(too_much_to_change());
         }
         replace(db, stored).await?;
         grown.add(&stored.document);
@@ -177,26 +177,6 @@ pub async fn collections(db: &mut SqliteConnection, tenant: &str) -> Result<Vec<
     Ok(sqlx::query_scalar(names).bind(tenant).fetch_all(db).await?)
 }
 
-/// A document and where it is in the table.
-struct Kept {
-    seq: i64,
-    document: Document,
-}
-
-impl FromRow<'_, SqliteRow> for Kept {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        let document = Document {
-            id: row.try_get("id")?,
-            account: row.try_get("account")?,
-            owner: row.try_get("owner")?,
-            created: time(row, "created")?,
-            version: row.try_get("version")?,
-            text: row.try_get::<&str, _>("body")?.into(),
-        };
-        Ok(Self { seq: row.try_get("seq")?, document })
-    }
-}
-
 async fn find(
     db: &mut SqliteConnection,
     who: &Identity,
@@ -224,8 +204,7 @@ async fn matching(db: &mut SqliteConnection, who: &Identity, collection: &str, f
     unlimit_time(db).await?;
     let rows = rows?;
     if rows.len() > MAX_CHANGED {
-        let error = format!("more than {MAX_CHANGED} documents match, too many to change at once: narrow the filter");
-        return Err(StoreError::Invalid(error));
+        return Err(too_many_match());
     }
     Ok(rows)
 }
@@ -270,8 +249,7 @@ async fn collect(mut rows: impl Stream<Item = sqlx::Result<Kept>> + Unpin) -> Re
     while let Some(row) = rows.try_next().await? {
         size += row.document.text.len();
         if size > MAX_READ {
-            let error = format!("these documents have more than {MAX_READ} bytes together: ask for fewer at a time");
-            return Err(StoreError::Invalid(error));
+            return Err(too_much_to_read());
         }
         collected.push(row);
     }

@@ -1,17 +1,16 @@
 //! Functions and their versions.
 
 use bytes::Bytes;
-use sqlx::{FromRow, Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::SqliteConnection;
 use uuid::Uuid;
 
-use super::{
-    Result,
-    columns::{from_json, json, micros, now, optional_time, time},
-    usage,
-};
+use super::{Result, usage};
 use crate::{
-    function::{COMPONENT, Code, Function, JAVASCRIPT, Version},
-    store::{NewCode, NewVersion, StoreError},
+    function::{COMPONENT, Function, JAVASCRIPT, Version},
+    store::{
+        NewCode, NewVersion, StoreError,
+        columns::{json, micros, now},
+    },
 };
 
 /// Functions, each with the version that runs.
@@ -152,34 +151,4 @@ pub async fn delete(db: &mut SqliteConnection, tenant: &str, name: &str) -> Resu
     let delete = "delete from functions where tenant = ? and name = ?";
     let deleted = sqlx::query(delete).bind(tenant).bind(name).execute(db).await?;
     Ok(deleted.rows_affected() > 0)
-}
-
-impl FromRow<'_, SqliteRow> for Function {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            id: row.try_get("id")?,
-            tenant: row.try_get("tenant")?,
-            name: row.try_get("name")?,
-            trigger: row.try_get("trigger")?,
-            version: Version::from_row(row)?,
-            created: time(row, "created")?,
-            last_run: optional_time(row, "last_run")?,
-        })
-    }
-}
-
-impl FromRow<'_, SqliteRow> for Version {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            number: row.try_get("number")?,
-            code: match row.try_get("kind")? {
-                COMPONENT => Code::Component,
-                _ => Code::JavaScript { source: row.try_get("source")?, parameters: row.try_get("parameters")? },
-            },
-            bytes: row.try_get::<i64, _>("bytes")?.unsigned_abs(),
-            hash: row.try_get("hash")?,
-            limits: from_json(row, "limits")?,
-            created: time(row, "uploaded")?,
-        })
-    }
 }

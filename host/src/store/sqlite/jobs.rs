@@ -1,14 +1,13 @@
 //! Jobs: calls of functions that come once.
 
 use chrono::{DateTime, Utc};
-use sqlx::{FromRow, Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::SqliteConnection;
 
-use super::{
-    Result,
-    columns::{micros, optional_time, time},
-    tasks::word,
+use super::Result;
+use crate::{
+    store::columns::{from_micros, micros},
+    task::Job,
 };
-use crate::task::{Job, JobState};
 
 pub async fn add(db: &mut SqliteConnection, job: &Job, most: u64) -> Result<bool> {
     let number = "select count(*) from jobs where tenant = ? and state in ('waiting', 'running')";
@@ -66,7 +65,7 @@ pub async fn next_due(db: &mut SqliteConnection, now: DateTime<Utc>) -> Result<O
             select min(due) as at from jobs where state = 'waiting' and due > ?1
             union all select min(next_at) from tasks where next_at > ?1)";
     let next: Option<i64> = sqlx::query_scalar(next).bind(micros(now)).fetch_one(db).await?;
-    Ok(next.map(super::columns::from_micros))
+    Ok(next.map(from_micros))
 }
 
 pub async fn begin(db: &mut SqliteConnection, job: &Job, node: &str, lease: DateTime<Utc>) -> Result<bool> {
@@ -120,23 +119,4 @@ pub async fn prune(db: &mut SqliteConnection, before: DateTime<Utc>, keep: u32) 
             where place > ?)";
     let surplus = sqlx::query(surplus).bind(keep).execute(db).await?;
     Ok(old.rows_affected() + surplus.rows_affected())
-}
-
-impl FromRow<'_, SqliteRow> for Job {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            id: row.try_get("id")?,
-            tenant: row.try_get("tenant")?,
-            function: row.try_get("function")?,
-            payload: row.try_get("payload")?,
-            user: row.try_get("user")?,
-            due: time(row, "due")?,
-            state: word(row, "state", JobState::parse)?,
-            attempts: row.try_get("attempts")?,
-            error: row.try_get("error")?,
-            run: row.try_get("run")?,
-            created: time(row, "created")?,
-            ended: optional_time(row, "ended")?,
-        })
-    }
 }

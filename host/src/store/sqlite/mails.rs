@@ -1,13 +1,13 @@
 //! The queue of mails.
 
 use chrono::{DateTime, Utc};
-use sqlx::{FromRow, Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::SqliteConnection;
 
-use super::{
-    Result,
-    columns::{from_json, json, micros, optional_time, time},
+use super::Result;
+use crate::{
+    mail::{Mail, QueuedMail},
+    store::columns::{json, micros},
 };
-use crate::mail::{Mail, QueuedMail};
 
 pub async fn queue(db: &mut SqliteConnection, mail: &Mail) -> Result<()> {
     let queue = "
@@ -44,22 +44,4 @@ pub async fn failed(db: &mut SqliteConnection, id: &str, error: &str, retry_at: 
 pub async fn of_tenant(db: &mut SqliteConnection, tenant: &str, limit: u32) -> Result<Vec<QueuedMail>> {
     let newest = "select * from mails where tenant = ? order by created desc, seq desc limit ?";
     Ok(sqlx::query_as(newest).bind(tenant).bind(limit).fetch_all(db).await?)
-}
-
-impl FromRow<'_, SqliteRow> for QueuedMail {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            mail: Mail {
-                id: row.try_get("id")?,
-                tenant: row.try_get("tenant")?,
-                run: row.try_get("run")?,
-                message: from_json(row, "message")?,
-                created: time(row, "created")?,
-            },
-            attempts: row.try_get("attempts")?,
-            sent: optional_time(row, "sent")?,
-            next_attempt: optional_time(row, "next_attempt")?,
-            error: row.try_get("error")?,
-        })
-    }
 }

@@ -26,7 +26,6 @@ use crate::{
     user::{Tenant, User},
 };
 
-mod columns;
 mod conditions;
 mod documents;
 mod file;

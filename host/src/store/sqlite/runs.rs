@@ -1,16 +1,13 @@
 //! The history of runs.
 
 use chrono::{DateTime, Utc};
-use sqlx::{FromRow, Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::SqliteConnection;
 
-use super::{
-    Result,
-    columns::{from_json, json, micros, time},
-    usage,
-};
+use super::{Result, usage};
 use crate::{
-    run::{Outcome, Run},
-    statistics::{Failure, Figures, RunFigures},
+    run::Run,
+    statistics::Figures,
+    store::columns::{json, micros},
 };
 
 pub async fn record(db: &mut SqliteConnection, run: &Run) -> Result<()> {
@@ -89,63 +86,4 @@ pub async fn prune(db: &mut SqliteConnection, before: DateTime<Utc>, keep: u32) 
             where place > ?)";
     let surplus = sqlx::query(surplus).bind(keep).execute(db).await?;
     Ok(old.rows_affected() + surplus.rows_affected())
-}
-
-impl FromRow<'_, SqliteRow> for RunFigures {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            outcome: outcome(row)?,
-            trigger: row.try_get("trigger")?,
-            started: time(row, "started")?,
-            duration_us: row.try_get("duration_us")?,
-            guest_us: row.try_get("guest_us")?,
-            host_us: row.try_get("host_us")?,
-            queued_us: row.try_get("queued_us")?,
-            fuel: row.try_get("fuel")?,
-            peak_memory: row.try_get("peak_memory")?,
-        })
-    }
-}
-
-impl FromRow<'_, SqliteRow> for Failure {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            run: row.try_get("id")?,
-            outcome: outcome(row)?,
-            error: row.try_get("error")?,
-            started: time(row, "started")?,
-        })
-    }
-}
-
-impl FromRow<'_, SqliteRow> for Run {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            id: row.try_get("id")?,
-            tenant: row.try_get("tenant")?,
-            function: row.try_get("function")?,
-            version: row.try_get("version")?,
-            trigger: row.try_get("trigger")?,
-            outcome: outcome(row)?,
-            error: row.try_get("error")?,
-            started: time(row, "started")?,
-            completed: time(row, "completed")?,
-            duration_us: row.try_get("duration_us")?,
-            fuel: row.try_get("fuel")?,
-            peak_memory: row.try_get("peak_memory")?,
-            guest_us: row.try_get("guest_us")?,
-            host_us: row.try_get("host_us")?,
-            queued_us: row.try_get("queued_us")?,
-            used: from_json(row, "used")?,
-            trace_id: row.try_get("trace_id")?,
-            depth: row.try_get("depth")?,
-            chain: row.try_get("chain")?,
-            log: from_json(row, "log")?,
-        })
-    }
-}
-
-fn outcome(row: &SqliteRow) -> sqlx::Result<Outcome> {
-    let outcome: &str = row.try_get("outcome")?;
-    Outcome::parse(outcome).ok_or_else(|| sqlx::Error::Decode(format!("no outcome is called `{outcome}`").into()))
 }

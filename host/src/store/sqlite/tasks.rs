@@ -1,15 +1,12 @@
 //! Tasks and their history.
 
 use chrono::{DateTime, Utc};
-use sqlx::{FromRow, Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::SqliteConnection;
 
-use super::{
-    Result,
-    columns::{micros, optional_time, time},
-};
+use super::Result;
 use crate::{
-    store::{Begun, StoreError},
-    task::{CatchUp, Task, TaskKind, TaskOutcome, TaskRun},
+    store::{Begun, StoreError, columns::micros},
+    task::{Task, TaskOutcome, TaskRun},
 };
 
 const TASKS: &str = "
@@ -239,53 +236,4 @@ pub async fn prune(db: &mut SqliteConnection, before: DateTime<Utc>, keep: u32) 
 
 fn taken(task: &Task) -> StoreError {
     StoreError::TaskTaken(task.name.clone())
-}
-
-/// What a word in a column stands for.
-pub fn word<T>(row: &SqliteRow, column: &str, parse: fn(&str) -> Option<T>) -> sqlx::Result<T> {
-    let word: &str = row.try_get(column)?;
-    parse(word).ok_or_else(|| sqlx::Error::Decode(format!("`{word}` in the column {column} is not known").into()))
-}
-
-impl FromRow<'_, SqliteRow> for Task {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        let last_outcome: Option<&str> = row.try_get("last_outcome")?;
-        Ok(Self {
-            id: row.try_get("id")?,
-            tenant: row.try_get("tenant")?,
-            name: row.try_get("name")?,
-            kind: word(row, "kind", TaskKind::parse)?,
-            value: row.try_get("value")?,
-            meta: row.try_get("meta")?,
-            interval: row.try_get("interval")?,
-            time_zone: row.try_get("time_zone")?,
-            catch_up: word(row, "catch_up", CatchUp::parse)?,
-            overlap: row.try_get("overlap")?,
-            paused: row.try_get("paused")?,
-            next: optional_time(row, "next_at")?,
-            last: optional_time(row, "last_at")?,
-            created: time(row, "created")?,
-            last_outcome: last_outcome.and_then(TaskOutcome::parse),
-        })
-    }
-}
-
-impl FromRow<'_, SqliteRow> for TaskRun {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            id: row.try_get("id")?,
-            tenant: row.try_get("tenant")?,
-            task: row.try_get("task")?,
-            due: time(row, "due")?,
-            manual: row.try_get("manual")?,
-            started: time(row, "started")?,
-            completed: optional_time(row, "completed")?,
-            outcome: word(row, "outcome", TaskOutcome::parse)?,
-            detail: row.try_get("detail")?,
-            run: row.try_get("run")?,
-            trace_id: row.try_get("trace_id")?,
-            node: row.try_get("node")?,
-            lease: time(row, "lease")?,
-        })
-    }
 }

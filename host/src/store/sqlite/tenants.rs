@@ -1,15 +1,14 @@
 //! Tenants.
 
-use sqlx::{FromRow, Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::SqliteConnection;
 
-use super::{
-    Result,
-    columns::{from_json, json, micros, time},
-    users,
-};
+use super::{Result, users};
 use crate::{
     quota::OwnQuota,
-    store::{NewTenant, StoreError},
+    store::{
+        NewTenant, StoreError,
+        columns::{json, micros},
+    },
     user::Tenant,
 };
 
@@ -41,16 +40,4 @@ pub async fn all(db: &mut SqliteConnection) -> Result<Vec<Tenant>> {
 pub async fn set_quota(db: &mut SqliteConnection, id: &str, quota: &OwnQuota) -> Result<bool> {
     let set = sqlx::query("update tenants set quota = ? where id = ?").bind(json(quota)?).bind(id).execute(db).await?;
     Ok(set.rows_affected() > 0)
-}
-
-impl FromRow<'_, SqliteRow> for Tenant {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            id: row.try_get("id")?,
-            email: row.try_get("email")?,
-            session_key: row.try_get("session_key")?,
-            quota: from_json(row, "quota")?,
-            created: time(row, "created")?,
-        })
-    }
 }

@@ -11,7 +11,10 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::store::open;
+
+async fn open(url: &str) -> Result<Arc<Sqlite>> {
+    Sqlite::open(url).await.map(Arc::new)
+}
 
 fn place() -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();

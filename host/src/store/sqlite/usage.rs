@@ -1,11 +1,11 @@
 //! What functions and tenants have used.
 
-use sqlx::{FromRow, Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::SqliteConnection;
 
 use super::Result;
 use crate::{
     run::Run,
-    usage::{KeptUsage, Used, minute_and_day},
+    usage::{KeptUsage, minute_and_day},
 };
 
 /// The counter ends here, so that it never overflows.
@@ -47,18 +47,4 @@ pub async fn forget(db: &mut SqliteConnection, tenant: &str, name: &str) -> Resu
         delete from usage where tenant = ?1 and function = (select id from functions where tenant = ?1 and name = ?2)";
     sqlx::query(forget).bind(tenant).bind(name).execute(db).await?;
     Ok(())
-}
-
-impl FromRow<'_, SqliteRow> for KeptUsage {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        let number = |column| row.try_get::<i64, _>(column).map(|number| u64::try_from(number).unwrap_or_default());
-        let used = Used {
-            minute: row.try_get("minute")?,
-            runs: number("runs")?,
-            refused: 0,
-            day: row.try_get("day")?,
-            fuel: number("fuel")?,
-        };
-        Ok(Self { tenant: row.try_get("tenant")?, function: row.try_get("function")?, used })
-    }
 }

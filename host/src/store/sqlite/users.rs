@@ -1,12 +1,13 @@
 //! Users of tenants.
 
-use sqlx::{FromRow, Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::SqliteConnection;
 
-use super::{
-    Result,
-    columns::{micros, time},
+use super::Result;
+use crate::{
+    identity::ROOT_ROLE,
+    store::{StoreError, columns::micros},
+    user::User,
 };
-use crate::{identity::ROOT_ROLE, store::StoreError, user::User};
 
 pub async fn add(db: &mut SqliteConnection, user: &User) -> Result<()> {
     let add = "
@@ -69,20 +70,4 @@ pub async fn delete(db: &mut SqliteConnection, tenant: &str, id: &str) -> Result
     let delete = "delete from users where tenant = ? and id = ?";
     let deleted = sqlx::query(delete).bind(tenant).bind(id).execute(db).await?;
     Ok(deleted.rows_affected() > 0)
-}
-
-impl FromRow<'_, SqliteRow> for User {
-    fn from_row(row: &SqliteRow) -> sqlx::Result<Self> {
-        Ok(Self {
-            id: row.try_get("id")?,
-            tenant: row.try_get("tenant")?,
-            account: row.try_get("account")?,
-            email: row.try_get("email")?,
-            password_hash: row.try_get("password_hash")?,
-            session_epoch: row.try_get("session_epoch")?,
-            root_token_hash: row.try_get("root_token_hash")?,
-            role: row.try_get("role")?,
-            created: time(row, "created")?,
-        })
-    }
 }

@@ -185,6 +185,7 @@ async fn execute(connection: &mut SqliteConnection, statement: &'static str) -> 
 fn same(error: &StoreError) -> StoreError {
     match error {
         StoreError::Full => StoreError::Full,
+        StoreError::Unavailable(error) => StoreError::Unavailable(sqlx::Error::Protocol(error.to_string())),
         StoreError::Database(error) => StoreError::Database(sqlx::Error::Protocol(error.to_string())),
         other => StoreError::Invalid(other.to_string()),
     }

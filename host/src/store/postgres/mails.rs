@@ -1,0 +1,47 @@
+//! The queue of mails.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+
+use super::{Result, storable};
+use crate::{
+    mail::{Mail, QueuedMail},
+    store::columns::{json, micros},
+};
+
+pub async fn queue(db: &mut PgConnection, mail: &Mail) -> Result<()> {
+    let queue = "
+        insert into mails (id, tenant, run, message, created, next_attempt) values ($1, $2, $3, $4, $5, $5)";
+    sqlx::query(queue)
+        .bind(&mail.id)
+        .bind(&mail.tenant)
+        .bind(&mail.run)
+        .bind(json(&mail.message)?)
+        .bind(micros(mail.created))
+        .execute(db)
+        .await?;
+    Ok(())
+}
+
+pub async fn due(db: &mut PgConnection, now: DateTime<Utc>, limit: u32) -> Result<Vec<QueuedMail>> {
+    let due = "select * from mails where next_attempt <= $1 order by created, seq limit $2";
+    Ok(sqlx::query_as(due).bind(micros(now)).bind(i64::from(limit)).fetch_all(db).await?)
+}
+
+pub async fn sent(db: &mut PgConnection, id: &str, at: DateTime<Utc>) -> Result<()> {
+    let sent = "
+        update mails set sent = $1, attempts = attempts + 1, next_attempt = null, error = null where id = $2";
+    sqlx::query(sent).bind(micros(at)).bind(id).execute(db).await?;
+    Ok(())
+}
+
+pub async fn failed(db: &mut PgConnection, id: &str, error: &str, retry_at: Option<DateTime<Utc>>) -> Result<()> {
+    let failed = "update mails set attempts = attempts + 1, next_attempt = $1, error = $2 where id = $3";
+    sqlx::query(failed).bind(retry_at.map(micros)).bind(storable(error)).bind(id).execute(db).await?;
+    Ok(())
+}
+
+pub async fn of_tenant(db: &mut PgConnection, tenant: &str, limit: u32) -> Result<Vec<QueuedMail>> {
+    let newest = "select * from mails where tenant = $1 order by created desc, seq desc limit $2";
+    Ok(sqlx::query_as(newest).bind(tenant).bind(i64::from(limit)).fetch_all(db).await?)
+}

@@ -1,0 +1,75 @@
+//! Steps that are taken together, and what they leave in the count of what a tenant keeps.
+
+use sqlx::PgConnection;
+
+use super::{Result, documents};
+use crate::{
+    document::Document,
+    store::{Done, Step, StoreError, Stored, Transaction},
+};
+
+/// Counters of one tenant: changes that are made at the same time would wait for each other at a single one.
+const COUNTERS: i32 = 16;
+
+/// Takes all steps; an error means that all of them have to be undone.
+pub async fn commit(db: &mut PgConnection, transaction: &Transaction) -> Result<Vec<Done>> {
+    let mut grown = Stored::default();
+    let mut done = Vec::with_capacity(transaction.steps.len());
+    for step in &transaction.steps {
+        done.push(take(db, transaction, step, &mut grown).await?);
+    }
+    if grown != Stored::default() {
+        let kept = count(db, &transaction.who.tenant, grown).await?;
+        if let Some(refusal) = kept.refusal(grown, transaction.most) {
+            return Err(StoreError::Quota(refusal));
+        }
+    }
+    Ok(done)
+}
+
+async fn take(db: &mut PgConnection, transaction: &Transaction, step: &Step, grown: &mut Stored) -> Result<Done> {
+    let who = &transaction.who;
+    Ok(match step {
+        Step::Create { collection, documents } => {
+            Done::Documents(documents::add(db, who, collection, documents, grown).await?)
+        }
+        Step::Update { collection, id, changes } => {
+            Done::Updated(documents::change(db, who, collection, id, grown, |document| document.merge(changes)).await?)
+        }
+        Step::UpdateMatching { collection, filter, changes } => {
+            Done::Documents(documents::update_matching(db, who, collection, filter, changes, grown).await?)
+        }
+        Step::Increment { collection, id, field, by } => {
+            let increment = |document: &mut Document| document.increment(field, *by);
+            Done::Updated(documents::change(db, who, collection, id, grown, increment).await?)
+        }
+        Step::Delete { collection, id } => Done::Documents(documents::delete(db, who, collection, id, grown).await?),
+        Step::DeleteMatching { collection, filter } => {
+            Done::Documents(documents::delete_matching(db, who, collection, filter, grown).await?)
+        }
+    })
+}
+
+/// What the tenant keeps with this, and with what others have committed.
+async fn count(db: &mut PgConnection, tenant: &str, grown: Stored) -> Result<Stored> {
+    let count = "
+        with own as (
+            insert into stored (tenant, counter, documents, bytes) values ($1, pg_backend_pid() % $4, $2, $3)
+            on conflict (tenant, counter) do update
+            set documents = stored.documents + excluded.documents, bytes = stored.bytes + excluded.bytes
+            returning counter, documents, bytes)
+        select (own.documents + coalesce(sum(others.documents), 0))::bigint, (own.bytes + coalesce(sum(others.bytes), 0))::bigint
+        from own left join stored as others on others.tenant = $1 and others.counter <> own.counter
+        group by own.documents, own.bytes";
+    let count = sqlx::query_as(count).bind(tenant).bind(grown.documents).bind(grown.bytes).bind(COUNTERS);
+    let (documents, bytes) = count.fetch_one(db).await?;
+    Ok(Stored { documents, bytes })
+}
+
+/// What the tenant keeps.
+pub async fn stored(db: &mut PgConnection, tenant: &str) -> Result<Stored> {
+    let stored = "
+        select coalesce(sum(documents), 0)::bigint, coalesce(sum(bytes), 0)::bigint from stored where tenant = $1";
+    let (documents, bytes) = sqlx::query_as(stored).bind(tenant).fetch_one(db).await?;
+    Ok(Stored { documents, bytes })
+}
