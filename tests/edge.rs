@@ -4,6 +4,7 @@ mod raw;
 
 mod connections;
 mod slow_clients;
+mod survival;
 
 use std::fs;
 

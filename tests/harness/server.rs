@@ -14,9 +14,10 @@ use tokio::sync::OnceCell;
 use super::eventually;
 
 /// Runs a command and ends it when the standard input closes, so that no server outlives the tests, however they end.
-/// `$REMOVE` is a folder to remove afterwards, if any.
+/// `$REMOVE` is a folder to remove afterwards, `$OPEN_FILES` how many files it may have open, if any.
 const ATTENDED: &str = r#"
 exec 3<&0
+[ -z "${OPEN_FILES:-}" ] || ulimit -n "$OPEN_FILES"
 "$@" 3<&- </dev/null & command=$!
 echo "pid $command"
 (read -r _ <&3; kill -KILL "$command") >/dev/null 2>&1 & attendant=$!

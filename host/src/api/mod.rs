@@ -1,5 +1,7 @@
 //! The HTTP interface: every route, and what holds for all of them.
 
+use std::time::Duration;
+
 use axum::{
     Router,
     extract::State,
@@ -7,6 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::any,
 };
+use tokio::time::timeout;
 use tower_http::{
     catch_panic::CatchPanicLayer,
     cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer},
@@ -28,6 +31,9 @@ pub mod publish;
 pub mod realtime;
 pub mod stats;
 pub mod upload;
+
+/// A database that has not answered after so long is not ready.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// All routes, ready to serve.
 pub fn router(app: App) -> Router {
@@ -88,9 +94,9 @@ async fn ready(State(app): State<App>) -> Response {
     if app.shutdown.is_cancelled() {
         return (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response();
     }
-    match app.store.ping().await {
-        Ok(()) => "ready\n".into_response(),
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n").into_response(),
+    match timeout(PATIENCE, app.store.ping()).await {
+        Ok(Ok(())) => "ready\n".into_response(),
+        Ok(Err(_)) | Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer\n").into_response(),
     }
 }
 
@@ -105,4 +111,25 @@ async fn wrong_method(method: Method) -> ApiError {
 fn panicked(panic: Box<dyn std::any::Any + Send>) -> Response {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     ApiError::Internal(anyhow::anyhow!("a handler panicked: {}", text.unwrap_or("no message"))).into_response()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail by panicking")]
+mod tests {
+    use axum::{body::Body, http::Request, routing::get};
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_handler_that_panics_is_answered_and_its_words_are_not_sent() {
+        let mistake = async || -> &'static str { panic!("a secret of the server") };
+        let routes = Router::<()>::new().route("/", get(mistake)).layer(CatchPanicLayer::custom(panicked));
+
+        let answer = routes.oneshot(Request::new(Body::empty())).await.unwrap();
+
+        assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let body = axum::body::to_bytes(answer.into_body(), 1_000).await.unwrap();
+        assert_eq!(body, "internal error\n");
+    }
 }

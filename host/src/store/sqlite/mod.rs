@@ -104,7 +104,7 @@ async fn unlimit_time(connection: &mut SqliteConnection) -> Result<()> {
 impl Store for Sqlite {
     async fn ping(&self) -> Result<()> {
         sqlx::query("select 1").execute(&mut *self.reader().await?).await?;
-        Ok(())
+        self.writer.write(|_| Box::pin(async { Ok(()) })).await
     }
 
     async fn close(&self) {

@@ -6,13 +6,14 @@
 
 use std::{
     fs::{self, File},
+    panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, future::BoxFuture};
 use sqlx::{Connection, SqliteConnection};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -102,8 +103,9 @@ where
 
     async fn run(&mut self, connection: &mut SqliteConnection) -> Result<()> {
         let Some(run) = self.run.take() else { return Ok(()) };
-        let result = self.result.insert(run(connection).await);
-        result.as_ref().map(drop).map_err(same)
+        // A mistake in one change must not end the task, and with it all writing. What the change has done is undone.
+        let result = AssertUnwindSafe(run(connection)).catch_unwind().await.unwrap_or_else(|_| Err(panicked()));
+        self.result.insert(result).as_ref().map(drop).map_err(same)
     }
 
     fn answer(self: Box<Self>, committed: Result<()>) {
@@ -191,6 +193,56 @@ fn same(error: &StoreError) -> StoreError {
     }
 }
 
+/// The panic itself is on standard error already.
+fn panicked() -> StoreError {
+    StoreError::Database(sqlx::Error::Protocol("a change of the database panicked".into()))
+}
+
 fn closed() -> StoreError {
     StoreError::Database(sqlx::Error::PoolClosed)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
+mod tests {
+    use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
+
+    use super::*;
+
+    async fn insert(writer: &Writer, number: i64, panics: bool) -> Result<()> {
+        let insert = writer.write(move |db| {
+            Box::pin(async move {
+                sqlx::query("insert into numbers values (?)").bind(number).execute(&mut *db).await?;
+                assert!(!panics, "a mistake in a change");
+                Ok(())
+            })
+        });
+        insert.await
+    }
+
+    #[tokio::test]
+    async fn a_change_that_panics_is_undone_and_others_are_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("numbers.db");
+        let mut connection =
+            SqliteConnectOptions::new().filename(&path).create_if_missing(true).connect().await.unwrap();
+        execute(&mut connection, "create table numbers (number integer)").await.unwrap();
+        let writer = Writer::start(connection, &path, tempfile::tempfile().unwrap());
+
+        for _ in 0..3 {
+            let together = (0..30).map(|number| insert(&writer, number, number % 3 == 0));
+            for (number, result) in futures_util::future::join_all(together).await.into_iter().enumerate() {
+                assert_eq!(result.is_ok(), number % 3 != 0, "{number}: {result:?}");
+            }
+        }
+
+        let numbers = writer.write(|db| {
+            Box::pin(async move {
+                Ok(sqlx::query_scalar::<_, i64>("select number from numbers order by number").fetch_all(db).await?)
+            })
+        });
+        let expected: Vec<i64> = (0..30).filter(|number| number % 3 != 0).flat_map(|number| [number; 3]).collect();
+        assert_eq!(numbers.await.unwrap(), expected);
+        writer.close().await;
+    }
 }
