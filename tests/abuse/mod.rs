@@ -3,7 +3,9 @@
 //! One file for each group of cases; `cases.rs` lists all of them. Hostile functions are files in `functions/`.
 
 mod cases;
+mod database;
 mod hostile;
+mod realtime;
 mod routes;
 mod sandbox;
 mod tenancy;
