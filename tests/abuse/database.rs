@@ -22,6 +22,10 @@ async fn schema(server: &Server) -> Vec<(String, Option<String>)> {
 
 #[track_caller]
 fn assert_no_database_text(what: &str, answer: &Answer) {
+    if answer.status < 400 {
+        // Documents hold whatever was stored in them.
+        return;
+    }
     // A name that was sent may come back in a sentence about it.
     let text = answer.text().replace(what, "").to_lowercase();
     for word in ["sqlite", "syntax error", "no such", "json_extract", "select ", "constraint", "malformed"] {

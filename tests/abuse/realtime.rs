@@ -221,9 +221,9 @@ async fn a_function_that_floods_one_channel_is_not_noticed_in_another() {
         let mut n = 0;
         // A few floods long, and not less than twenty messages.
         while n < 20 || flooded_by.load(Ordering::Relaxed) < 1_000 {
-            let started = Instant::now();
-            speaker.say("chan_in", &n.to_string(), "calm").await;
-            let is_it = |message: &Value| message["type"] == "chan_out" && message["data"] == n.to_string();
+            let (started, data) = (Instant::now(), n.to_string());
+            speaker.say("chan_in", &data, "calm").await;
+            let is_it = |message: &Value| message["type"] == "chan_out" && message["data"] == data.as_str();
             join_all(listeners.iter_mut().map(|listener| listener.until(is_it))).await;
             slowest = slowest.max(started.elapsed());
             n += 1;
