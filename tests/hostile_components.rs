@@ -370,7 +370,7 @@ async fn impatient(settings: &str) -> Server {
 }
 
 /// 10 MB that no bound forbids and that take the compiler more than a minute.
-fn bomb() -> Vec<u8> {
+pub fn bomb() -> Vec<u8> {
     holding(&[functions([function(0, [])].into_iter().chain((0..39).map(|_| calls(250_000))))])
 }
 
@@ -644,7 +644,7 @@ fn memory(server: &Server, figure: &str) -> usize {
 }
 
 /// Processes that the server has started and that run.
-fn children(server: &Server) -> Vec<u32> {
+pub fn children(server: &Server) -> Vec<u32> {
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
     let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     ids.filter(|id| {

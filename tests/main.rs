@@ -9,6 +9,7 @@ mod architecture;
 mod channels;
 mod chat;
 mod cli;
+mod compiling;
 mod components;
 mod documents;
 mod edge;

@@ -74,6 +74,8 @@ unused! {
     async fn functions(a: &str) -> Vec<Function>;
     async fn all_functions() -> Vec<Function>;
     async fn versions(a: &str, b: &str, c: u32) -> Vec<Version>;
+    async fn prune_versions(a: &str, b: &str, c: u32) -> Vec<String>;
+    async fn unused_hashes(a: Vec<String>) -> Vec<String>;
     async fn component(a: &str, b: &str, c: i64) -> Option<Bytes>;
     async fn delete_function(a: &str, b: &str) -> bool;
     async fn record_run(a: &Run) -> ();

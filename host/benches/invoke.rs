@@ -26,6 +26,7 @@ use thimble::{
     hub::Hub,
     identity::Identity,
     mailer::Mailer,
+    metrics::Metrics,
     run::Outcome,
     runtime::{Prepared, Runtime, Uploaded},
     usage::Usage,
@@ -59,7 +60,8 @@ impl Bench {
             mailer: Mailer::new(&config.mail, true, store, clock.clone()).unwrap(),
             clock: clock.clone(),
         };
-        let runtime = Runtime::new(&config.runtime, &config.compile, Arc::new(config.limits.clone()), data, clock);
+        let (limits, metrics) = (Arc::new(config.limits.clone()), Metrics::default());
+        let runtime = Runtime::new(&config.runtime, &config.compile, limits, data, clock, metrics);
         let runtime = runtime.await.unwrap();
         Self { runtime, services }
     }
@@ -70,7 +72,7 @@ impl Bench {
     }
 
     async fn upload_only(&self, name: &str, source: &str) -> Uploaded {
-        self.runtime.upload(&TENANT.into(), name, &Upload::JavaScript(source.into())).await.unwrap()
+        self.runtime.upload(&TENANT.into(), name, &Upload::JavaScript(source.into()), Duration::MAX).await.unwrap()
     }
 
     async fn prepared(&self, name: &str, source: &str, hash: &str) -> Prepared {

@@ -105,15 +105,16 @@ impl App {
         let documents = Documents::new(store.clone(), channels.clone(), usage.clone(), clock.clone());
         let mailer = Mailer::new(&config.mail, config.server.dev, store.clone(), clock.clone())?;
         let limits = Arc::new(config.limits.clone());
-        let runtime = Runtime::new(&config.runtime, &config.compile, limits, data, clock.clone()).await?;
-        let registry = Registry::load(store.clone(), runtime.clone()).await?;
+        let metrics = Metrics::default();
+        let (sizes, compile) = (&config.runtime, &config.compile);
+        let runtime = Runtime::new(sizes, compile, limits, data, clock.clone(), metrics.clone()).await?;
+        let registry = Registry::load(store.clone(), runtime.clone(), usage.clone()).await?;
         let services = Services {
             documents: documents.clone(),
             channels: channels.clone(),
             mailer: mailer.clone(),
             clock: clock.clone(),
         };
-        let metrics = Metrics::default();
         let parts = dispatcher::Parts {
             registry: registry.clone(),
             runtime: runtime.clone(),

@@ -306,9 +306,12 @@ impl Config {
             ("function.concurrency", u64::from(function.concurrency), COUNT),
             ("function.rate", function.rate, ANY),
             ("function.fuel_per_day", function.fuel_per_day, ANY),
+            ("function.versions", u64::from(function.versions), COUNT),
             ("tenant.concurrency", u64::from(tenant.concurrency), COUNT),
             ("tenant.rate", tenant.rate, ANY),
             ("tenant.fuel_per_day", tenant.fuel_per_day, ANY),
+            ("tenant.functions", tenant.functions as u64, COUNT),
+            ("tenant.compile_ms", tenant.compile_ms, ANY),
             // 4 GiB of address space each: more slots than this do not fit into 47 bits.
             ("runtime.slots", u64::from(runtime.slots), (1, 10_000)),
             ("runtime.queue", runtime.queue as u64, COUNT),

@@ -20,6 +20,8 @@ pub struct FunctionQuota {
     pub rate: u64,
     /// Fuel of all runs in a day (UTC).
     pub fuel_per_day: u64,
+    /// Versions that are kept, the newest ones.
+    pub versions: u32,
 }
 
 /// What one tenant may use; defaults and reasons stand in `config.default.toml`.
@@ -36,6 +38,10 @@ pub struct TenantQuota {
     pub documents: u64,
     /// Bytes of all documents that are kept.
     pub document_bytes: u64,
+    /// Functions.
+    pub functions: usize,
+    /// Milliseconds in a minute in which uploads are compiled.
+    pub compile_ms: u64,
 }
 
 /// The settings of a [`TenantQuota`] that the operator changed for one tenant.
@@ -57,6 +63,12 @@ pub struct OwnQuota {
     /// See [`TenantQuota::document_bytes`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub document_bytes: Option<u64>,
+    /// See [`TenantQuota::functions`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub functions: Option<usize>,
+    /// See [`TenantQuota::compile_ms`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compile_ms: Option<u64>,
 }
 
 impl TenantQuota {
@@ -68,6 +80,8 @@ impl TenantQuota {
             fuel_per_day: own.fuel_per_day.unwrap_or(self.fuel_per_day),
             documents: own.documents.unwrap_or(self.documents),
             document_bytes: own.document_bytes.unwrap_or(self.document_bytes),
+            functions: own.functions.unwrap_or(self.functions),
+            compile_ms: own.compile_ms.unwrap_or(self.compile_ms),
         }
     }
 
@@ -194,6 +208,7 @@ impl OwnLimits {
             concurrency: u32::try_from(concurrency).unwrap_or(operator.concurrency),
             rate: narrower(self.rate, operator.rate),
             fuel_per_day: narrower(self.fuel_per_day, operator.fuel_per_day),
+            versions: operator.versions,
         }
     }
 }
@@ -205,7 +220,7 @@ mod tests {
 
     use super::*;
 
-    const QUOTA: FunctionQuota = FunctionQuota { concurrency: 16, rate: 600, fuel_per_day: 1_000_000 };
+    const QUOTA: FunctionQuota = FunctionQuota { concurrency: 16, rate: 600, fuel_per_day: 1_000_000, versions: 9 };
 
     fn limits() -> Arc<Limits> {
         Arc::new(Limits { fuel: 1_000, memory: 64 << 20, wall_ms: 5_000, ..Limits::unlimited() })

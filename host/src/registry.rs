@@ -6,14 +6,16 @@
 use std::{
     collections::HashMap,
     sync::{Arc, PoisonError, RwLock},
+    time::Duration,
 };
 
 use crate::{
-    function::{self, Function, Upload, WEB_TRIGGER},
+    function::{self, Function, Upload, Version, WEB_TRIGGER},
     message::{MAX_NAME, Message},
     quota::OwnLimits,
     runtime::{Runtime, Uploaded, compile::UploadError},
     store::{NewCode, NewVersion, Store, StoreError},
+    usage::Usage,
 };
 
 /// Why a function could not be changed.
@@ -38,6 +40,9 @@ pub enum RegistryError {
         /// What there is, in words.
         have: String,
     },
+    /// The tenant has as many functions as it may have.
+    #[error("this app has {0} functions, and may not have more; the operator raises the limit with `tenant.functions`")]
+    TooMany(usize),
     /// The code was refused.
     #[error(transparent)]
     Upload(#[from] UploadError),
@@ -71,6 +76,7 @@ pub struct Registry(Arc<Inner>);
 struct Inner {
     store: Arc<dyn Store>,
     runtime: Runtime,
+    usage: Usage,
     functions: RwLock<HashMap<String, Tenant>>,
     /// One change at a time, so that what is in memory is what was stored last.
     changing: tokio::sync::Mutex<()>,
@@ -86,19 +92,29 @@ type Result<T> = std::result::Result<T, RegistryError>;
 
 impl Registry {
     /// Loads all functions of the store.
-    pub async fn load(store: Arc<dyn Store>, runtime: Runtime) -> std::result::Result<Self, StoreError> {
+    pub async fn load(store: Arc<dyn Store>, runtime: Runtime, usage: Usage) -> std::result::Result<Self, StoreError> {
         let mut functions: HashMap<String, Tenant> = HashMap::new();
         for function in store.all_functions().await? {
             functions.entry(function.tenant.clone()).or_default().insert(function.name.clone(), Arc::new(function));
         }
         let changing = tokio::sync::Mutex::new(());
-        Ok(Self(Arc::new(Inner { store, runtime, functions: RwLock::new(functions), changing })))
+        let registry = Self(Arc::new(Inner { store, runtime, usage, functions: RwLock::new(functions), changing }));
+        // What a crash or a refused upload left behind.
+        let unused = registry.0.store.unused_hashes(registry.0.runtime.kept()).await?;
+        registry.0.runtime.sweep(unused).await;
+        Ok(registry)
     }
 
     /// A function by name.
     pub fn get(&self, tenant: &str, name: &str) -> Option<Arc<Function>> {
         let functions = self.0.functions.read().unwrap_or_else(PoisonError::into_inner);
         functions.get(tenant)?.get(name).cloned()
+    }
+
+    /// How many functions a tenant has.
+    pub fn count(&self, tenant: &str) -> usize {
+        let functions = self.0.functions.read().unwrap_or_else(PoisonError::into_inner);
+        functions.get(tenant).map_or(0, HashMap::len)
     }
 
     /// A function as it is now; `None` when it was deleted.
@@ -134,16 +150,25 @@ impl Registry {
         if self.get(tenant, name).is_some() {
             return Err(StoreError::NameTaken(name.into()).into());
         }
+        self.check_room(tenant)?;
         let (version, log) = self.upload(tenant, name, upload, limits).await?;
         let (this, tenant, name, trigger) = (self.clone(), tenant.clone(), name.to_owned(), trigger.to_owned());
         let function = whole(async move {
             let _changing = this.0.changing.lock().await;
+            // Again: others may have been added while this one was compiled.
+            this.check_room(&tenant)?;
             Ok(this.set(this.0.store.add_function(&tenant, &name, &trigger, version).await?))
         });
         Ok(Deployed { function: function.await?, log })
     }
 
-    /// Adds the next version of a function; without `trigger` it keeps its own.
+    fn check_room(&self, tenant: &str) -> Result<()> {
+        let most = self.0.usage.of_tenant(tenant).functions;
+        if self.count(tenant) < most { Ok(()) } else { Err(RegistryError::TooMany(most)) }
+    }
+
+    /// Adds the next version of a function, and forgets old ones beyond the number that is kept; without `trigger` it keeps its
+    /// own.
     pub async fn update(
         &self,
         tenant: &Arc<str>,
@@ -161,7 +186,15 @@ impl Registry {
         let function = whole(async move {
             let _changing = this.0.changing.lock().await;
             let function = this.0.store.add_version(&tenant, &current.id, &trigger, version).await?;
-            function.map(|function| this.set(function)).ok_or_else(|| RegistryError::Unknown(current.name.clone()))
+            let function = function.ok_or_else(|| RegistryError::Unknown(current.name.clone()))?;
+            let function = this.set(function);
+            let keep = this.0.usage.functions().versions;
+            match this.0.store.prune_versions(&tenant, &current.id, keep).await {
+                Ok(hashes) => this.forget(hashes).await,
+                // The next update does it.
+                Err(error) => tracing::error!(%error, "old versions could not be forgotten"),
+            }
+            Ok(function)
         });
         Ok(Deployed { function: function.await?, log })
     }
@@ -172,7 +205,10 @@ impl Registry {
         whole(async move {
             let _changing = this.0.changing.lock().await;
             let current = this.get(&tenant, &name).ok_or_else(|| RegistryError::Unknown(name.clone()))?;
-            let number = number.unwrap_or(current.version.number - 1);
+            let number = match number {
+                Some(number) => number,
+                None => this.version_before(&current).await?,
+            };
             match this.0.store.set_version(&tenant, &current.id, number).await? {
                 Some(function) => Ok(this.set(function)),
                 None => Err(this.unknown_version(&current, number).await?),
@@ -186,21 +222,52 @@ impl Registry {
         let (this, tenant, name) = (self.clone(), tenant.to_owned(), name.to_owned());
         whole(async move {
             let _changing = this.0.changing.lock().await;
+            let hashes = match this.get(&tenant, &name) {
+                Some(function) => this.versions_of(&function).await?.into_iter().map(|version| version.hash).collect(),
+                None => Vec::new(),
+            };
             let deleted = this.0.store.delete_function(&tenant, &name).await?;
-            let mut functions = this.0.functions.write().unwrap_or_else(PoisonError::into_inner);
-            if let Some(tenant) = functions.get_mut(&tenant) {
-                tenant.remove(&name);
+            {
+                let mut functions = this.0.functions.write().unwrap_or_else(PoisonError::into_inner);
+                if let Some(tenant) = functions.get_mut(&tenant) {
+                    tenant.remove(&name);
+                }
             }
+            this.forget(hashes).await;
             Ok(deleted)
         })
         .await
     }
 
     async fn unknown_version(&self, current: &Function, version: i64) -> Result<RegistryError> {
-        let newest = self.0.store.versions(&current.tenant, &current.id, 1).await?;
-        let newest = newest.first().map_or(current.version.number, |version| version.number);
-        let have = if newest == 1 { "only version 1".into() } else { format!("versions 1 to {newest}") };
+        let numbers: Vec<i64> = self.versions_of(current).await?.iter().map(|version| version.number).collect();
+        let have = match numbers.as_slice() {
+            [] => "none".into(),
+            [only] => format!("only version {only}"),
+            [newest, .., oldest] => format!("versions {oldest} to {newest}"),
+        };
         Ok(RegistryError::UnknownVersion { name: current.name.clone(), version, have })
+    }
+
+    /// The number of the version before the current one, of those that are kept.
+    async fn version_before(&self, current: &Function) -> Result<i64> {
+        let versions = self.versions_of(current).await?;
+        let before = versions.iter().map(|version| version.number).find(|number| *number < current.version.number);
+        Ok(before.unwrap_or(current.version.number - 1))
+    }
+
+    /// All versions, newest first, without their sources.
+    async fn versions_of(&self, function: &Function) -> Result<Vec<Version>> {
+        Ok(self.0.store.versions(&function.tenant, &function.id, u32::MAX).await?)
+    }
+
+    /// Removes the files of versions that are gone, unless another version has the same.
+    async fn forget(&self, hashes: Vec<String>) {
+        match self.0.store.unused_hashes(hashes).await {
+            Ok(unused) => self.0.runtime.forget(unused).await,
+            // The next start does it.
+            Err(error) => tracing::error!(%error, "files of old versions could not be removed"),
+        }
     }
 
     async fn upload(
@@ -210,7 +277,8 @@ impl Registry {
         upload: Upload,
         limits: OwnLimits,
     ) -> Result<(NewVersion, Vec<String>)> {
-        let Uploaded { hash, parameters, log } = self.0.runtime.upload(tenant, name, &upload).await?;
+        let allowance = Duration::from_millis(self.0.usage.of_tenant(tenant).compile_ms);
+        let Uploaded { hash, parameters, log } = self.0.runtime.upload(tenant, name, &upload, allowance).await?;
         let code = match upload {
             Upload::JavaScript(source) => NewCode::JavaScript { source, parameters },
             Upload::Component(bytes) => NewCode::Component(bytes),

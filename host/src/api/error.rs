@@ -66,6 +66,14 @@ pub enum ApiError {
     /// The database is away; it can be tried again soon.
     #[error("{0}")]
     DatabaseAway(String),
+    /// Too many of its kind wait already.
+    #[error("{message}")]
+    Busy {
+        /// When it can be tried again.
+        retry_after: Duration,
+        /// What waits.
+        message: String,
+    },
     /// There is no room to store it.
     #[error("{0}")]
     StorageFull(String),
@@ -86,7 +94,7 @@ impl ApiError {
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
             Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::Unavailable | Self::DatabaseAway(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable | Self::DatabaseAway(_) | Self::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::StorageFull(_) => StatusCode::INSUFFICIENT_STORAGE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -94,7 +102,7 @@ impl ApiError {
 
     fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::TooMany { retry_after, .. } => Some(*retry_after),
+            Self::TooMany { retry_after, .. } | Self::Busy { retry_after, .. } => Some(*retry_after),
             Self::Unavailable | Self::DatabaseAway(_) => Some(BUSY),
             Self::BadRequest(_)
             | Self::Unauthorized(_)

@@ -1,6 +1,6 @@
 //! `/fn`: functions over HTTP, to manage with a root token and to execute (reference, sections 2.7 and 4).
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -170,6 +170,9 @@ struct DeployedView {
     log: Vec<String>,
 }
 
+/// How long to wait before uploading again when others wait already.
+const COMPILING: Duration = Duration::from_secs(2);
+
 /// An upload without code; its refusal says what is missing.
 const NOTHING: Upload = Upload::JavaScript(String::new());
 
@@ -318,7 +321,10 @@ async fn rollback(Root(who): Root, State(app): State<App>, Path(name): Path<Stri
 async fn wasm(Root(who): Root, State(app): State<App>, Path(name): Path<String>) -> Answer {
     let function = app.registry.get(&who.tenant, &name).ok_or_else(|| RegistryError::Unknown(name.clone()))?;
     let component = match &function.version.code {
-        Code::JavaScript { source, .. } => app.runtime.export(&who.tenant, &function.name, source).await?.into(),
+        Code::JavaScript { source, .. } => {
+            let allowance = Duration::from_millis(app.usage.of_tenant(&who.tenant).compile_ms);
+            app.runtime.export(&who.tenant, &function.name, source, allowance).await?.into()
+        }
         Code::Component => component_of(&app, &function).await?,
     };
     let headers = [
@@ -451,6 +457,7 @@ impl From<RegistryError> for ApiError {
     fn from(error: RegistryError) -> Self {
         match error {
             RegistryError::Name(text) | RegistryError::Trigger(text) => Self::BadRequest(text),
+            RegistryError::TooMany(_) => Self::Conflict(error.to_string()),
             RegistryError::Unknown(_) | RegistryError::UnknownVersion { .. } => Self::NotFound(error.to_string()),
             RegistryError::Upload(error) => error.into(),
             RegistryError::Store(error) => error.into(),
@@ -461,9 +468,10 @@ impl From<RegistryError> for ApiError {
 impl From<UploadError> for ApiError {
     fn from(error: UploadError) -> Self {
         match error {
-            UploadError::Refused(text) => Self::BadRequest(text),
+            UploadError::Refused(text) | UploadError::Stopped(text) => Self::BadRequest(text),
             UploadError::TooLarge(text) => Self::TooLarge(text),
-            UploadError::Busy => Self::Unavailable,
+            UploadError::Busy(message) => Self::Busy { message, retry_after: COMPILING },
+            UploadError::Quota { message, retry_after } => Self::TooMany { message, retry_after },
             UploadError::Internal(cause) => Self::Internal(cause),
         }
     }

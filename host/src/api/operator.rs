@@ -21,11 +21,14 @@ pub fn routes() -> Router<App> {
 /// In the text format that Prometheus reads.
 async fn metrics(_: Operator, State(app): State<App>) -> impl IntoResponse {
     let count = app.dispatcher.count();
+    let (compiling, compile_waiting) = app.runtime.compiling();
     let now = Now {
         running: count.running,
         waiting: count.waiting,
         slots: app.dispatcher.slots(),
         connections: app.hub.connections(),
+        compiling,
+        compile_waiting,
     };
     let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(CONTENT_TYPE, media_type)], app.metrics.text(now))
@@ -40,6 +43,8 @@ pub(super) struct QuotaView {
     fuel_per_day: u64,
     documents: u64,
     document_bytes: u64,
+    functions: usize,
+    compile_ms: u64,
     /// What the operator set for this app.
     own: OwnQuota,
     running: usize,
@@ -48,6 +53,8 @@ pub(super) struct QuotaView {
     fuel_today: u64,
     stored_documents: i64,
     stored_document_bytes: i64,
+    stored_functions: usize,
+    compiled_ms_this_minute: u64,
 }
 
 async fn quota(_: Operator, State(app): State<App>, Path(tenant): Path<String>) -> Result<Json<QuotaView>, ApiError> {
@@ -76,7 +83,8 @@ async fn set_quota(
 }
 
 async fn view(app: &App, tenant: &str, own: OwnQuota) -> Result<QuotaView, ApiError> {
-    let TenantQuota { concurrency, rate, fuel_per_day, documents, document_bytes } = app.usage.of_tenant(tenant);
+    let TenantQuota { concurrency, rate, fuel_per_day, documents, document_bytes, functions, compile_ms } =
+        app.usage.of_tenant(tenant);
     let (used, stored) = (app.usage.used_by(tenant), app.store.stored(tenant).await?);
     let count = app.dispatcher.count_of_tenant(tenant);
     Ok(QuotaView {
@@ -85,6 +93,8 @@ async fn view(app: &App, tenant: &str, own: OwnQuota) -> Result<QuotaView, ApiEr
         fuel_per_day,
         documents,
         document_bytes,
+        functions,
+        compile_ms,
         own,
         running: count.running,
         waiting: count.waiting,
@@ -92,6 +102,8 @@ async fn view(app: &App, tenant: &str, own: OwnQuota) -> Result<QuotaView, ApiEr
         fuel_today: used.fuel,
         stored_documents: stored.documents,
         stored_document_bytes: stored.bytes,
+        stored_functions: app.registry.count(tenant),
+        compiled_ms_this_minute: app.runtime.compiled_by(tenant).as_millis() as u64,
     })
 }
 

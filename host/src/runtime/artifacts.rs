@@ -4,6 +4,7 @@
 //! code: each carries a keyed hash whose key never leaves this node, and one that does not match is made anew.
 
 use std::{
+    collections::HashSet,
     fs, io,
     io::Write,
     path::{Path, PathBuf},
@@ -32,6 +33,8 @@ pub enum Kind {
 }
 
 impl Kind {
+    const ALL: [Self; 3] = [Self::Source, Self::Component, Self::Native];
+
     /// Whether the file starts with a keyed hash of the rest.
     fn is_signed(self) -> bool {
         match self {
@@ -55,7 +58,7 @@ impl Artifacts {
     /// Opens `store/` in the data folder; makes it and its key on first use.
     pub fn open(data: &Path) -> Result<Self> {
         let folder = data.join("store");
-        for kind in [Kind::Source, Kind::Component, Kind::Native] {
+        for kind in Kind::ALL {
             let path = folder.join(kind.folder());
             fs::create_dir_all(&path).with_context(|| format!("cannot make the folder {}", path.display()))?;
         }
@@ -99,6 +102,40 @@ impl Artifacts {
         written
     }
 
+    /// The beginnings of all files' names up to a dot or dash, each once: the hashes of what is kept.
+    pub fn hashes(&self) -> io::Result<HashSet<String>> {
+        let mut hashes = HashSet::new();
+        for kind in Kind::ALL {
+            for file in fs::read_dir(self.folder.join(kind.folder()))? {
+                let name = file?.file_name();
+                hashes.extend(name.to_str().and_then(hash_of).map(str::to_owned));
+            }
+        }
+        Ok(hashes)
+    }
+
+    /// Removes all files of these hashes, whichever engine they were made for.
+    pub fn sweep(&self, hashes: &HashSet<String>) -> io::Result<()> {
+        for kind in Kind::ALL {
+            for file in fs::read_dir(self.folder.join(kind.folder()))? {
+                let file = file?;
+                let name = file.file_name();
+                if name.to_str().and_then(hash_of).is_some_and(|hash| hashes.contains(hash)) {
+                    fs::remove_file(file.path())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a file, if there is one.
+    pub fn remove(&self, kind: Kind, name: &str) -> io::Result<()> {
+        match fs::remove_file(self.path(kind, name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     fn path(&self, kind: Kind, name: &str) -> PathBuf {
         self.folder.join(kind.folder()).join(name)
     }
@@ -112,6 +149,12 @@ impl Artifacts {
         mac.update(bytes);
         mac
     }
+}
+
+/// The hash that a file is named by; the engine's own files have none.
+fn hash_of(name: &str) -> Option<&str> {
+    let hash = name.split(['.', '-']).next()?;
+    (hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(hash)
 }
 
 /// Reads this node's key, or makes one that only the server's user can read.
@@ -157,6 +200,31 @@ mod tests {
         assert_eq!(artifacts.read(Kind::Native, "b"), None);
         fs::write(&path, b"short").unwrap();
         assert_eq!(artifacts.read(Kind::Native, "a"), None);
+    }
+
+    #[test]
+    fn files_are_found_and_removed_by_their_hash() {
+        let data = tempfile::tempdir().unwrap();
+        let artifacts = Artifacts::open(data.path()).unwrap();
+        let (one, two) = ("1".repeat(64), "2".repeat(64));
+        for (kind, name) in [
+            (Kind::Source, format!("{one}.js")),
+            (Kind::Native, format!("{one}-a-b.cwasm")),
+            (Kind::Native, format!("{two}-a-b.cwasm")),
+            (Kind::Native, "engine-a.cwasm".to_owned()),
+        ] {
+            artifacts.write(kind, &name, b"x").unwrap();
+        }
+        assert_eq!(artifacts.hashes().unwrap(), HashSet::from([one.clone(), two.clone()]));
+
+        artifacts.remove(Kind::Source, &format!("{one}.js")).unwrap();
+        artifacts.remove(Kind::Native, &format!("{one}-a-b.cwasm")).unwrap();
+        artifacts.remove(Kind::Native, &format!("{one}-a-b.cwasm")).unwrap();
+
+        assert_eq!(artifacts.hashes().unwrap(), HashSet::from([two.clone()]));
+        artifacts.sweep(&HashSet::from([two])).unwrap();
+        assert_eq!(artifacts.hashes().unwrap(), HashSet::new());
+        assert!(artifacts.read(Kind::Native, "engine-a.cwasm").is_some());
     }
 
     #[test]

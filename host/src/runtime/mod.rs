@@ -7,6 +7,7 @@ use std::{
     hash::{Hash, Hasher},
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -19,7 +20,8 @@ use wasmtime::{
 
 use self::{
     artifacts::{Artifacts, Kind},
-    compile::{CompilePool, UploadError},
+    compile::UploadError,
+    compile_pool::{CompilePool, Place, Purpose, Rules, Spent},
     component::{CompileConfig, Components},
     engine::Ticker,
     guests::{GuestThreads, Owner},
@@ -28,12 +30,14 @@ use self::{
 };
 use crate::{
     clock::Clock,
-    function::{Code, JAVASCRIPT, Upload},
+    function::{COMPONENT, Code, JAVASCRIPT, Upload},
     host_functions::{Invocation, world},
+    metrics::Metrics,
 };
 
 pub mod artifacts;
 pub mod compile;
+pub mod compile_pool;
 pub mod component;
 pub mod engine;
 pub mod guests;
@@ -107,6 +111,7 @@ struct Inner {
     prepared: moka::future::Cache<String, Kept>,
     evaluating: CompilePool,
     compiling: CompilePool,
+    spent: Spent,
     limits: Arc<Limits>,
     guests: GuestThreads,
     compatibility: String,
@@ -114,6 +119,12 @@ struct Inner {
 
 /// Bytes of native code that stay ready to run: thousands of ordinary functions. Others are loaded from disk again.
 const PREPARED: u64 = 512 << 20;
+
+/// JavaScript uploads of one tenant that may wait: each takes some milliseconds.
+const WAITING_SCRIPTS: usize = 8;
+
+/// Components of one tenant that may wait: each may take all of an upload's time.
+const WAITING_COMPONENTS: usize = 1;
 
 /// What a version needs in memory besides its native code, about.
 const PREPARED_OVERHEAD: u32 = 64 << 10;
@@ -126,21 +137,25 @@ impl Runtime {
         limits: Arc<Limits>,
         data: &Path,
         clock: Arc<Clock>,
+        metrics: Metrics,
     ) -> anyhow::Result<Self> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let or = |configured: usize, default: usize| if configured == 0 { default } else { configured };
         let compile_threads = or(config.compile_threads, (cores / 2).max(1));
-        // Evaluating an upload takes a slot as well.
-        let slots = config.slots + compile_threads as u32;
+        // Evaluating an upload takes a slot as well; one that takes long has another beside it.
+        let slots = config.slots + 2 * compile_threads as u32;
         let engine = engine::new(slots, limits.memory)?;
         let artifacts = Artifacts::open(data)?;
         let ticker = Ticker::start(&engine)?;
-        let javascript = JavaScript::new(&engine, Some(&artifacts), clock).await?;
+        let javascript = JavaScript::new(&engine, Some(&artifacts), clock.clone()).await?;
         let mut linker = Linker::new(&engine);
         world::Function::add_to_linker::<_, HasSelf<_>>(&mut linker, |invocation| invocation)?;
         let components = Components::new(compile, &engine, linker.clone(), limits.memory);
         // Only for our own: who could name it would have a way into the engine beside the world.
         linker.root().module(&javascript.template.import, &javascript.module)?;
+        let spent = Spent::new(clock);
+        let pool = |rules| CompilePool::new(rules, spent.clone(), metrics.clone());
+        let places = or(compile.places, cores.saturating_sub(1).max(1));
         Ok(Self(Arc::new(Inner {
             compatibility: compatibility(&engine),
             ticker,
@@ -152,8 +167,9 @@ impl Runtime {
                 .weigher(|_: &String, (_, bytes): &Kept| bytes.saturating_add(PREPARED_OVERHEAD))
                 .max_capacity(PREPARED)
                 .build(),
-            evaluating: CompilePool::new(compile_threads),
-            compiling: CompilePool::new(or(compile.places, cores.saturating_sub(1).max(1))),
+            evaluating: pool(Rules { kind: JAVASCRIPT, places: compile_threads, waiting: WAITING_SCRIPTS }),
+            compiling: pool(Rules { kind: COMPONENT, places, waiting: WAITING_COMPONENTS }),
+            spent,
             limits,
             guests: GuestThreads::start(or(config.guest_threads, cores), &tokio::runtime::Handle::current())?,
             engine,
@@ -162,11 +178,19 @@ impl Runtime {
 
     /// Makes what a tenant uploads ready to run, and keeps it on disk.
     ///
-    /// JavaScript is evaluated; a component is compiled, unless this node has its native code already.
-    pub async fn upload(&self, tenant: &Arc<str>, name: &str, upload: &Upload) -> Result<Uploaded, UploadError> {
+    /// JavaScript is evaluated; a component is compiled, unless this node has its native code already. `allowance` is the time
+    /// that the tenant may compile in a minute.
+    pub async fn upload(
+        &self,
+        tenant: &Arc<str>,
+        name: &str,
+        upload: &Upload,
+        allowance: Duration,
+    ) -> Result<Uploaded, UploadError> {
+        let purpose = Purpose::Upload(allowance);
         let (hash, kept, Made { parameters, log }) = match upload {
             Upload::JavaScript(source) => {
-                let (kept, made) = self.make(tenant, name, source).await?;
+                let (kept, made) = self.make(tenant, name, source, purpose).await?;
                 (source_hash(name, source), kept, made)
             }
             Upload::Component(bytes) => {
@@ -174,7 +198,7 @@ impl Runtime {
                 let hash = component::hash(bytes);
                 let kept = match self.load_component(name, &hash).await? {
                     Some(kept) => kept,
-                    None => self.make_component(name, &hash, bytes).await?,
+                    None => self.make_component(tenant, name, &hash, bytes, purpose).await?,
                 };
                 (hash, kept, Made::default())
             }
@@ -201,14 +225,14 @@ impl Runtime {
                     let (runtime, hash) = (self.clone(), hash.to_owned());
                     match spawn_blocking(move || runtime.load(&hash)).await? {
                         Some(kept) => Ok(kept),
-                        None => self.make(tenant, name, source).await.map(|(kept, _)| kept),
+                        None => self.make(tenant, name, source, Purpose::Run).await.map(|(kept, _)| kept),
                     }
                 }
                 Code::Component => match self.load_component(name, hash).await? {
                     Some(kept) => Ok(kept),
                     None => {
                         let bytes = component.await.map_err(UploadError::Internal)?;
-                        self.make_component(name, hash, &bytes).await
+                        self.make_component(tenant, name, hash, &bytes, Purpose::Run).await
                     }
                 },
             }
@@ -217,15 +241,74 @@ impl Runtime {
         Ok(prepared)
     }
 
-    /// The self-contained component of a function's source, for use elsewhere.
-    pub async fn export(&self, tenant: &Arc<str>, name: &str, source: &str) -> Result<Vec<u8>, UploadError> {
-        let place = self.0.evaluating.enter().await?;
+    /// The self-contained component of a function's source, for use elsewhere. Making it counts like an upload.
+    pub async fn export(
+        &self,
+        tenant: &Arc<str>,
+        name: &str,
+        source: &str,
+        allowance: Duration,
+    ) -> Result<Vec<u8>, UploadError> {
+        let place = self.0.evaluating.enter(tenant, Purpose::Upload(allowance)).await?;
         let (runtime, name, source) = (self.clone(), name.to_owned(), source.to_owned());
-        self.on_guest_threads(tenant, async move {
-            let (_place, _ticking) = (place, runtime.0.ticker.tick());
+        self.on_guest_threads(tenant, place, async move {
+            let _ticking = runtime.0.ticker.tick();
             Ok(runtime.0.javascript.build_embedded(&name, &source, &runtime.0.limits).await?.component)
         })
         .await
+    }
+
+    /// The hashes of all versions whose files are in the data folder.
+    pub fn kept(&self) -> Vec<String> {
+        let hashes =
+            self.0.artifacts.hashes().inspect_err(|error| tracing::error!(%error, "the data folder cannot be read"));
+        hashes.unwrap_or_default().into_iter().collect()
+    }
+
+    /// Removes all files of these versions; for start-up, when nothing runs.
+    pub async fn sweep(&self, hashes: Vec<String>) {
+        if hashes.is_empty() {
+            return;
+        }
+        tracing::info!(versions = hashes.len(), "removing files that belong to no version");
+        let runtime = self.clone();
+        let sweep = move || Ok(runtime.0.artifacts.sweep(&hashes.into_iter().collect())?);
+        if let Err(error) = spawn_blocking(sweep).await {
+            tracing::error!(%error, "files that belong to no version could not be removed");
+        }
+    }
+
+    /// Removes what is kept of versions that are gone. A run that has begun goes on.
+    pub async fn forget(&self, hashes: Vec<String>) {
+        if hashes.is_empty() {
+            return;
+        }
+        for hash in &hashes {
+            self.0.prepared.invalidate(hash).await;
+        }
+        let runtime = self.clone();
+        let remove = move || {
+            for hash in &hashes {
+                for (kind, name) in runtime.files(hash) {
+                    runtime.0.artifacts.remove(kind, &name)?;
+                }
+            }
+            Ok(())
+        };
+        if let Err(error) = spawn_blocking(remove).await {
+            tracing::error!(%error, "files of old versions could not be removed");
+        }
+    }
+
+    /// What a tenant has compiled in this minute.
+    pub fn compiled_by(&self, tenant: &str) -> Duration {
+        self.0.spent.of(tenant)
+    }
+
+    /// Uploads that are compiled, and that wait for it.
+    pub fn compiling(&self) -> (usize, usize) {
+        let ((one, first), (two, second)) = (self.0.evaluating.count(), self.0.compiling.count());
+        (one + two, first + second)
     }
 
     /// Runs one call on the guests' threads; ends when the call has ended, on whatever outcome.
@@ -248,19 +331,31 @@ impl Runtime {
     }
 
     /// Compiles a component in a child process, which ends when whoever asked goes away, and keeps its native code.
-    async fn make_component(&self, name: &str, hash: &str, bytes: &[u8]) -> Result<Kept, UploadError> {
-        let _place = self.0.compiling.enter().await?;
-        let native = self.0.components.compile(name, bytes).await?;
-        let (runtime, name, hash) = (self.clone(), name.to_owned(), hash.to_owned());
-        let make = move || {
-            // SAFETY: it comes from the child process and from nowhere else.
-            let prepared = unsafe { runtime.0.components.link(&name, &native) };
-            if prepared.is_ok() {
-                runtime.0.artifacts.write(Kind::Native, &runtime.component_code_file(&hash), &native)?;
-            }
-            Ok(prepared.map(|prepared| (prepared, weight(native.len()))))
+    async fn make_component(
+        &self,
+        tenant: &Arc<str>,
+        name: &str,
+        hash: &str,
+        bytes: &[u8],
+        purpose: Purpose,
+    ) -> Result<Kept, UploadError> {
+        let mut place = self.0.compiling.enter(tenant, purpose).await?;
+        let made = async {
+            let native = self.0.components.compile(name, bytes).await?;
+            let (runtime, name, hash) = (self.clone(), name.to_owned(), hash.to_owned());
+            let link = move || {
+                // SAFETY: it comes from the child process and from nowhere else.
+                let prepared = unsafe { runtime.0.components.link(&name, &native) };
+                if prepared.is_ok() {
+                    runtime.0.artifacts.write(Kind::Native, &runtime.component_code_file(&hash), &native)?;
+                }
+                Ok(prepared.map(|prepared| (prepared, weight(native.len()))))
+            };
+            spawn_blocking(link).await?
         };
-        spawn_blocking(make).await?
+        let made = made.await;
+        place.ended(&made);
+        made
     }
 
     /// Loads a component from its native code; `None` when it has to be compiled again.
@@ -286,11 +381,17 @@ impl Runtime {
     /// Makes a version from its source, and keeps it on disk.
     ///
     /// On the guests' threads, since a top level is somebody's code. It goes on when whoever asked goes away, and is bounded.
-    async fn make(&self, tenant: &Arc<str>, name: &str, source: &str) -> Result<(Kept, Made), UploadError> {
-        let place = self.0.evaluating.enter().await?;
+    async fn make(
+        &self,
+        tenant: &Arc<str>,
+        name: &str,
+        source: &str,
+        purpose: Purpose,
+    ) -> Result<(Kept, Made), UploadError> {
+        let place = self.0.evaluating.enter(tenant, purpose).await?;
         let (runtime, name, source) = (self.clone(), name.to_owned(), source.to_owned());
-        self.on_guest_threads(tenant, async move {
-            let (_place, _ticking) = (place, runtime.0.ticker.tick());
+        self.on_guest_threads(tenant, place, async move {
+            let _ticking = runtime.0.ticker.tick();
             let Built { component, parameters, log } =
                 runtime.0.javascript.build(&name, &source, &runtime.0.limits).await?;
             let compiling = runtime.clone();
@@ -304,9 +405,15 @@ impl Runtime {
     async fn on_guest_threads<T: Send + 'static>(
         &self,
         tenant: &Arc<str>,
+        mut place: Place,
         work: impl Future<Output = Result<T, UploadError>> + Send + 'static,
     ) -> Result<T, UploadError> {
         let owner = Owner { tenant: tenant.clone(), function: "uploads".into() };
+        let work = async move {
+            let done = work.await;
+            place.ended(&done);
+            done
+        };
         let (done, _) = self.0.guests.run(owner, work).await;
         done.unwrap_or_else(|_| Err(UploadError::Internal(anyhow::anyhow!("an upload could not be finished"))))
     }
@@ -317,7 +424,7 @@ impl Runtime {
         let compiled = Component::from_binary(&self.0.engine, component)?;
         let native = compiled.serialize()?;
         let artifacts = &self.0.artifacts;
-        artifacts.write(Kind::Source, &format!("{hash}.js"), source.as_bytes())?;
+        artifacts.write(Kind::Source, &source_file(&hash), source.as_bytes())?;
         artifacts.write(Kind::Component, &self.component_file(&hash), component)?;
         artifacts.write(Kind::Native, &self.native_file(&hash), &native)?;
         self.link(&compiled, native.len())
@@ -355,6 +462,16 @@ impl Runtime {
         format!("{hash}-{}-{}.cwasm", self.0.javascript.template.hash, self.0.compatibility)
     }
 
+    /// Everything that may be kept of a version.
+    fn files(&self, hash: &str) -> [(Kind, String); 4] {
+        [
+            (Kind::Source, source_file(hash)),
+            (Kind::Component, self.component_file(hash)),
+            (Kind::Native, self.native_file(hash)),
+            (Kind::Native, self.component_code_file(hash)),
+        ]
+    }
+
     fn component_code_file(&self, hash: &str) -> String {
         format!("{hash}-component-{}.cwasm", self.0.compatibility)
     }
@@ -369,6 +486,10 @@ impl Prepared {
     fn is_javascript(&self) -> bool {
         self.kind == JAVASCRIPT
     }
+}
+
+fn source_file(hash: &str) -> String {
+    format!("{hash}.js")
 }
 
 fn weight(bytes: usize) -> u32 {

@@ -162,6 +162,9 @@ pub struct Due {
     pub next: Option<DateTime<Utc>>,
 }
 
+/// See [`Store::functions`].
+pub const LISTED_SOURCE: usize = 16 << 10;
+
 /// What a new version holds.
 #[derive(Debug)]
 pub enum NewCode {
@@ -257,12 +260,17 @@ pub trait Store: Send + Sync {
     async fn function(&self, tenant: &str, name: &str) -> Result<Option<Function>, StoreError>;
     /// A function by id.
     async fn function_by_id(&self, tenant: &str, id: &str) -> Result<Option<Function>, StoreError>;
-    /// The tenant's functions, the one that was uploaded last first.
+    /// The tenant's functions, the one that was uploaded last first. Sources of more than [`LISTED_SOURCE`] bytes are left out:
+    /// all of them together would not fit into an answer.
     async fn functions(&self, tenant: &str) -> Result<Vec<Function>, StoreError>;
-    /// The functions of all tenants; for start-up.
+    /// The functions of all tenants, with their sources; for start-up.
     async fn all_functions(&self) -> Result<Vec<Function>, StoreError>;
     /// The versions of a function, newest first, at most `limit`; with their sources only when one is asked for.
     async fn versions(&self, tenant: &str, function: &str, limit: u32) -> Result<Vec<Version>, StoreError>;
+    /// Forgets all versions but the newest `keep` and the current one; the hashes of those that are gone.
+    async fn prune_versions(&self, tenant: &str, function: &str, keep: u32) -> Result<Vec<String>, StoreError>;
+    /// Those of the hashes that no version of any function has.
+    async fn unused_hashes(&self, hashes: Vec<String>) -> Result<Vec<String>, StoreError>;
     /// The component of a version; `None` when there is no such version, or it holds something else.
     async fn component(&self, tenant: &str, function: &str, number: i64) -> Result<Option<Bytes>, StoreError>;
     /// Removes a function with its versions and runs; whether there was one.

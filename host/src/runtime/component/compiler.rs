@@ -53,7 +53,7 @@ impl Compiler {
         match tokio::time::timeout(self.wall, self.run(component)).await {
             Ok(Ok(Exited { status, answer, words })) => self.read(name, status, answer, &words),
             Ok(Err(error)) => Err(UploadError::Internal(error)),
-            Err(_) => Err(UploadError::Refused(format!(
+            Err(_) => Err(UploadError::Stopped(format!(
                 "compiling `{name}` took longer than {} ms and was ended: make it smaller, or split its largest functions. \
                  The operator raises the limit with `compile.wall_ms`",
                 self.wall.as_millis()
@@ -93,7 +93,7 @@ impl Compiler {
             Some((&child::REFUSED, text)) if status.success() => {
                 Err(UploadError::Refused(format!("`{name}` is refused: {}", String::from_utf8_lossy(text))))
             }
-            _ => Err(UploadError::Refused(self.explain(name, status, words))),
+            _ => Err(UploadError::Stopped(self.explain(name, status, words))),
         }
     }
 

@@ -8,7 +8,7 @@ use super::{Result, usage};
 use crate::{
     function::{COMPONENT, Function, JAVASCRIPT, Version},
     store::{
-        NewCode, NewVersion, StoreError,
+        LISTED_SOURCE, NewCode, NewVersion, StoreError,
         columns::{json, micros, now},
     },
 };
@@ -117,8 +117,10 @@ pub async fn by_id(db: &mut PgConnection, tenant: &str, id: &str) -> Result<Opti
 }
 
 pub async fn of_tenant(db: &mut PgConnection, tenant: &str) -> Result<Vec<Function>> {
-    let get = format!("{FUNCTIONS} where functions.tenant = $1 order by {LAST_UPLOADED_FIRST}");
-    Ok(sqlx::query_as(&get).bind(tenant).fetch_all(db).await?)
+    let short = "case when versions.bytes <= $2 then versions.source else '' end as source";
+    let functions = FUNCTIONS.replace("versions.source", short);
+    let get = format!("{functions} where functions.tenant = $1 order by {LAST_UPLOADED_FIRST}");
+    Ok(sqlx::query_as(&get).bind(tenant).bind(LISTED_SOURCE as i64).fetch_all(db).await?)
 }
 
 pub async fn all(db: &mut PgConnection) -> Result<Vec<Function>> {
@@ -133,6 +135,26 @@ pub async fn versions(db: &mut PgConnection, tenant: &str, function: &str, limit
         where functions.tenant = $1 and functions.id = $2
         order by versions.number desc limit $3";
     Ok(sqlx::query_as(versions).bind(tenant).bind(function).bind(i64::from(limit)).fetch_all(db).await?)
+}
+
+pub async fn prune_versions(db: &mut PgConnection, tenant: &str, function: &str, keep: u32) -> Result<Vec<String>> {
+    // The row is held, so that no version becomes current while it is forgotten.
+    let hold = "select version from functions where tenant = $1 and id = $2 for update";
+    let current: Option<i64> = sqlx::query_scalar(hold).bind(tenant).bind(function).fetch_optional(&mut *db).await?;
+    let Some(current) = current else { return Ok(Vec::new()) };
+    let prune = "
+        delete from versions
+        where function = $1 and number <> $2
+            and number not in (select number from versions where function = $1 order by number desc limit $3)
+        returning hash";
+    Ok(sqlx::query_scalar(prune).bind(function).bind(current).bind(i64::from(keep)).fetch_all(db).await?)
+}
+
+pub async fn unused_hashes(db: &mut PgConnection, hashes: &[String]) -> Result<Vec<String>> {
+    let unused = "
+        select distinct value from unnest($1::text[]) as value
+        where not exists (select 1 from versions where versions.hash = value)";
+    Ok(sqlx::query_scalar(unused).bind(hashes).fetch_all(db).await?)
 }
 
 pub async fn component(db: &mut PgConnection, tenant: &str, function: &str, number: i64) -> Result<Option<Bytes>> {

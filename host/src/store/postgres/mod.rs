@@ -304,6 +304,20 @@ impl Store for Postgres {
         self.within(async { functions::versions(&mut *self.connection().await?, tenant, function, limit).await }).await
     }
 
+    async fn prune_versions(&self, tenant: &str, function: &str, keep: u32) -> Result<Vec<String>> {
+        self.within(async {
+            let mut transaction = self.pool.begin().await?;
+            let hashes = functions::prune_versions(&mut transaction, tenant, function, keep).await?;
+            transaction.commit().await?;
+            Ok(hashes)
+        })
+        .await
+    }
+
+    async fn unused_hashes(&self, hashes: Vec<String>) -> Result<Vec<String>> {
+        self.within(async { functions::unused_hashes(&mut *self.connection().await?, &hashes).await }).await
+    }
+
     async fn component(&self, tenant: &str, function: &str, number: i64) -> Result<Option<Bytes>> {
         self.within(async { functions::component(&mut *self.connection().await?, tenant, function, number).await })
             .await

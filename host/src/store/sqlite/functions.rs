@@ -8,7 +8,7 @@ use super::{Result, usage};
 use crate::{
     function::{COMPONENT, Function, JAVASCRIPT, Version},
     store::{
-        NewCode, NewVersion, StoreError,
+        LISTED_SOURCE, NewCode, NewVersion, StoreError,
         columns::{json, micros, now},
     },
 };
@@ -120,8 +120,10 @@ pub async fn by_id(db: &mut SqliteConnection, tenant: &str, id: &str) -> Result<
 }
 
 pub async fn of_tenant(db: &mut SqliteConnection, tenant: &str) -> Result<Vec<Function>> {
-    let get = format!("{FUNCTIONS} where functions.tenant = ? order by {LAST_UPLOADED_FIRST}");
-    Ok(sqlx::query_as(&get).bind(tenant).fetch_all(db).await?)
+    let short = "case when versions.bytes <= ?2 then versions.source else '' end as source";
+    let functions = FUNCTIONS.replace("versions.source", short);
+    let get = format!("{functions} where functions.tenant = ?1 order by {LAST_UPLOADED_FIRST}");
+    Ok(sqlx::query_as(&get).bind(tenant).bind(LISTED_SOURCE as i64).fetch_all(db).await?)
 }
 
 pub async fn all(db: &mut SqliteConnection) -> Result<Vec<Function>> {
@@ -136,6 +138,23 @@ pub async fn versions(db: &mut SqliteConnection, tenant: &str, function: &str, l
         where functions.tenant = ?1 and functions.id = ?2
         order by versions.number desc limit ?3";
     Ok(sqlx::query_as(versions).bind(tenant).bind(function).bind(limit).fetch_all(db).await?)
+}
+
+pub async fn prune_versions(db: &mut SqliteConnection, tenant: &str, function: &str, keep: u32) -> Result<Vec<String>> {
+    let prune = "
+        delete from versions
+        where function = (select id from functions where tenant = ?1 and id = ?2)
+            and number <> (select version from functions where id = ?2)
+            and number not in (select number from versions where function = ?2 order by number desc limit ?3)
+        returning hash";
+    Ok(sqlx::query_scalar(prune).bind(tenant).bind(function).bind(keep).fetch_all(db).await?)
+}
+
+pub async fn unused_hashes(db: &mut SqliteConnection, hashes: &[String]) -> Result<Vec<String>> {
+    let unused = "
+        select distinct value from json_each(?)
+        where not exists (select 1 from versions where versions.hash = value)";
+    Ok(sqlx::query_scalar(unused).bind(json(&hashes)?).fetch_all(db).await?)
 }
 
 pub async fn component(db: &mut SqliteConnection, tenant: &str, function: &str, number: i64) -> Result<Option<Bytes>> {

@@ -248,6 +248,17 @@ impl Store for Sqlite {
         functions::versions(&mut *self.reader().await?, tenant, function, limit).await
     }
 
+    async fn prune_versions(&self, tenant: &str, function: &str, keep: u32) -> Result<Vec<String>> {
+        let (tenant, function) = (tenant.to_owned(), function.to_owned());
+        self.writer
+            .write(move |db| async move { functions::prune_versions(db, &tenant, &function, keep).await }.boxed())
+            .await
+    }
+
+    async fn unused_hashes(&self, hashes: Vec<String>) -> Result<Vec<String>> {
+        functions::unused_hashes(&mut *self.reader().await?, &hashes).await
+    }
+
     async fn component(&self, tenant: &str, function: &str, number: i64) -> Result<Option<Bytes>> {
         functions::component(&mut *self.reader().await?, tenant, function, number).await
     }

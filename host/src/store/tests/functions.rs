@@ -8,7 +8,7 @@ use crate::{
     quota::OwnLimits,
     run::{Outcome, Run, Used},
     statistics::{Failure, Figures},
-    store::{NewCode, NewVersion, StoreError},
+    store::{LISTED_SOURCE, NewCode, NewVersion, StoreError},
 };
 
 fn version(source: &str) -> NewVersion {
@@ -112,6 +112,55 @@ on_every_store! {
         for (tenant, number) in [("one", 1), ("one", 3), ("two", 2)] {
             assert_eq!(store.component(tenant, &function.id, number).await.unwrap(), None);
         }
+    }
+
+    async fn the_newest_versions_and_the_current_one_are_kept(store) {
+        let function = add(&*store, "one", "hello").await;
+        for source in ["two", "three", "four", "five"] {
+            store.add_version("one", &function.id, "web", version(source)).await.unwrap();
+        }
+        store.set_version("one", &function.id, 2).await.unwrap();
+
+        assert_eq!(store.prune_versions("two", &function.id, 1).await.unwrap(), [] as [String; 0]);
+        let mut gone = store.prune_versions("one", &function.id, 2).await.unwrap();
+
+        gone.sort();
+        assert_eq!(gone, ["hash of one", "hash of three"]);
+        let kept = store.versions("one", &function.id, 9).await.unwrap();
+        assert_eq!(kept.iter().map(|version| version.number).collect::<Vec<_>>(), [5, 4, 2]);
+        assert_eq!(store.function("one", "hello").await.unwrap().unwrap().version.number, 2);
+        let next = store.add_version("one", &function.id, "web", version("six")).await.unwrap().unwrap();
+        assert_eq!(next.version.number, 6);
+    }
+
+    async fn a_hash_is_used_as_long_as_any_version_has_it(store) {
+        let function = add(&*store, "one", "hello").await;
+        add(&*store, "two", "hello").await;
+        let hashes = || vec!["hash of one".to_owned(), "hash of nothing".to_owned()];
+        assert_eq!(store.unused_hashes(hashes()).await.unwrap(), ["hash of nothing"]);
+
+        store.delete_function("one", &function.name).await.unwrap();
+        assert_eq!(store.unused_hashes(hashes()).await.unwrap(), ["hash of nothing"]);
+        store.delete_function("two", &function.name).await.unwrap();
+
+        let mut unused = store.unused_hashes(hashes()).await.unwrap();
+        unused.sort();
+        assert_eq!(unused, ["hash of nothing", "hash of one"]);
+        assert_eq!(store.unused_hashes(Vec::new()).await.unwrap(), [] as [String; 0]);
+    }
+
+    async fn a_list_leaves_out_long_sources(store) {
+        let function = add(&*store, "one", "hello").await;
+        let long = "x".repeat(LISTED_SOURCE + 1);
+        store.add_version("one", &function.id, "web", version(&long)).await.unwrap();
+        store.add_function("one", "short", "web", version(&long[1..])).await.unwrap();
+
+        let listed = store.functions("one").await.unwrap();
+
+        let sources: Vec<usize> = listed.iter().map(|function| function.version.code.source().len()).collect();
+        assert_eq!((names(&listed), sources), (vec!["short", "hello"], vec![LISTED_SOURCE, 0]));
+        assert_eq!(listed[1].version.bytes, long.len() as u64);
+        assert_eq!(store.function("one", "hello").await.unwrap().unwrap().version.code.source(), long);
     }
 
     async fn versions_of_others_are_out_of_reach(store) {
