@@ -2,9 +2,14 @@
 
 mod raw;
 
+mod attempts;
+mod bodies;
 mod connections;
+mod heads;
+mod mails;
 mod slow_clients;
 mod survival;
+mod websockets;
 
 use std::fs;
 
@@ -15,6 +20,13 @@ fn sockets(server: &Server) -> usize {
     let files = fs::read_dir(format!("/proc/{}/fd", server.pid)).unwrap();
     let target = |file: std::io::Result<fs::DirEntry>| fs::read_link(file.ok()?.path()).ok();
     files.filter_map(target).filter(|target| target.to_string_lossy().starts_with("socket:")).count()
+}
+
+/// Bytes of memory that a server has in use.
+fn resident(server: &Server) -> usize {
+    let status = fs::read_to_string(format!("/proc/{}/status", server.pid)).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
 }
 
 /// Waits until the server has given back all but so many sockets.

@@ -12,13 +12,15 @@ use tokio::{
 use crate::harness::{Server, Tenant, eventually, fresh, thimble};
 
 /// A mail server that takes everything and keeps it: one text per mail, envelope first.
-struct Sink {
-    address: String,
+pub struct Sink {
+    /// Where it listens.
+    pub address: String,
     mails: Arc<Mutex<Vec<String>>>,
 }
 
 impl Sink {
-    async fn open() -> Self {
+    /// Opens one on a free port.
+    pub async fn open() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let mails = Arc::new(Mutex::new(Vec::new()));
@@ -62,12 +64,13 @@ impl Sink {
         Ok(())
     }
 
-    async fn server(&self) -> Server {
+    /// A server in development mode that sends its mail here.
+    pub async fn server(&self) -> Server {
         thimble(["serve", "--dev"]).variable("THIMBLE_SMTP", &format!("smtp://{}", self.address)).serve().await
     }
 
     /// All mails, once there are as many.
-    async fn received(&self, count: usize) -> Vec<String> {
+    pub async fn received(&self, count: usize) -> Vec<String> {
         eventually(&format!("{count} mails arrive"), async || {
             let mails = self.mails.lock().await;
             (mails.len() >= count).then(|| mails.clone())

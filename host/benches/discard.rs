@@ -8,7 +8,7 @@ use thimble::{
     filter::Filter,
     function::{Function, Version},
     identity::Identity,
-    mail::{Mail, QueuedMail},
+    mail::{Mail, MailMessage, QueuedMail},
     quota::OwnQuota,
     run::Run,
     statistics::Figures,
@@ -86,8 +86,9 @@ unused! {
     async fn set_quota(a: &str, b: &OwnQuota) -> bool;
     async fn queue_mail(a: &Mail) -> ();
     async fn due_mails(a: DateTime<Utc>, b: u32) -> Vec<QueuedMail>;
-    async fn mail_sent(a: &str, b: DateTime<Utc>) -> ();
-    async fn mail_failed(a: &str, b: &str, c: Option<DateTime<Utc>>) -> ();
+    async fn mail_sent(a: &str, b: DateTime<Utc>, c: &MailMessage) -> ();
+    async fn mail_failed(a: &str, b: &str, c: DateTime<Utc>) -> ();
+    async fn mail_given_up(a: &str, b: &str, c: &MailMessage) -> ();
     async fn mails(a: &str, b: u32) -> Vec<QueuedMail>;
     async fn add_task(a: &Task, b: u64) -> bool;
     async fn update_task(a: &Task) -> bool;

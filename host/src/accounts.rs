@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context;
 use moka::future::Cache;
 use tokio::sync::Mutex;
+use unicode_normalization::UnicodeNormalization;
 
 use crate::{
     clock::Clock,
@@ -285,9 +286,15 @@ impl Accounts {
 /// The form in which addresses are kept and compared; `None` when it is not the form of an address.
 fn normal_email(email: &str) -> Option<String> {
     const MAX_BYTES: usize = 254;
-    let email = email.trim().to_lowercase();
+    // Before anything is made of it: a letter can become many.
+    if email.len() > 4 * MAX_BYTES {
+        return None;
+    }
+    // One spelling of what looks the same: `Ａ` is an A, and an accent is part of its letter.
+    let email = email.nfkc().collect::<String>().trim().to_lowercase().nfkc().collect::<String>();
     let (name, domain) = email.rsplit_once('@')?;
-    let is_refused = |c: char| c.is_whitespace() || c.is_control() || "@<>()[]\\,;:\"".contains(c);
+    let is_invisible = |c: char| matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    let is_refused = |c: char| c.is_whitespace() || c.is_control() || is_invisible(c) || "@<>()[]\\,;:\"".contains(c);
     let is_form = !name.is_empty() && !domain.is_empty() && email.len() <= MAX_BYTES;
     (is_form && !name.contains(is_refused) && !domain.contains(is_refused)).then_some(email)
 }

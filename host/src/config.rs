@@ -73,6 +73,8 @@ pub struct Server {
     pub connections_per_address: usize,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: TrustedProxies,
+    /// Bytes of all requests' bodies that are under way.
+    pub body_bytes: usize,
 }
 
 /// Which database the server uses.
@@ -270,6 +272,8 @@ impl Config {
         vec![
             ("server.connections", server.connections as u64, COUNT),
             ("server.connections_per_address", server.connections_per_address as u64, COUNT),
+            // A client has a quarter of it, in which the largest upload has to fit.
+            ("server.body_bytes", server.body_bytes as u64, (64 << 20, 1 << 40)),
             ("database.connections", u64::from(database.connections), (2, 10_000)),
             ("database.acquire_ms", database.acquire_ms, MILLISECONDS),
             ("database.statement_ms", database.statement_ms, MILLISECONDS),

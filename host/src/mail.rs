@@ -43,6 +43,15 @@ pub struct MailMessage {
     pub reply_to: String,
 }
 
+impl MailMessage {
+    /// The same without its text and HTML: what is kept of a mail that will not be sent any more, because there may be passwords
+    /// and tokens in it.
+    pub fn without_content(&self) -> Self {
+        let nothing = String::new;
+        Self { html_body: nothing(), text_body: nothing(), body: nothing(), ..self.clone() }
+    }
+}
+
 /// A mail with what became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueuedMail {

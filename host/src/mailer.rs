@@ -5,6 +5,7 @@
 //! log, and otherwise it stays queued until a server is set.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -55,6 +56,12 @@ const AT_ONCE: usize = 4;
 /// Time for one command of an SMTP conversation, and for the whole of it.
 const SMTP_COMMAND: Duration = Duration::from_secs(15);
 const SMTP_CONVERSATION: Duration = Duration::from_secs(60);
+
+/// All apps together may send an address as many mails as so many of them.
+const APPS: usize = 5;
+
+/// Stands for all apps where mails are counted; no app has this key.
+const EVERYBODY: &str = "";
 
 /// Addresses whose recent mails are remembered.
 const REMEMBERED: u64 = 100_000;
@@ -148,7 +155,7 @@ impl Mailer {
         match mailer.delivery {
             Delivery::Shown => {
                 show(&mail);
-                mailer.store.mail_sent(&mail.id, now).await?;
+                mailer.store.mail_sent(&mail.id, now, &mail.message).await?;
             }
             Delivery::Smtp(_) => mailer.queued.notify_one(),
             Delivery::Kept => {}
@@ -176,23 +183,26 @@ impl Inner {
     fn count(&self, tenant: &str, receivers: &[Address], now: DateTime<Utc>) -> Result<(), MailError> {
         let _counting = self.counting.lock().unwrap_or_else(PoisonError::into_inner);
         let hour_ago = now - TimeDelta::hours(1);
-        let mut counted = Vec::with_capacity(receivers.len());
+        let mut counted: HashMap<(&str, String), Vec<DateTime<Utc>>> = HashMap::new();
         for receiver in receivers {
-            let key = (tenant.to_owned(), receiver.to_string().to_lowercase());
-            let mut times = self.recent.get(&key).unwrap_or_default();
-            times.retain(|time| *time > hour_ago);
-            if times.len() >= self.hourly_per_address {
-                return Err(MailError::TooMany(format!(
-                    "{receiver} got {} mails within the last hour, which is as many as one address may get: \
-                     try again later. The operator raises the limit with `mail.hourly_per_address`",
-                    self.hourly_per_address
-                )));
+            let address = receiver.to_string().to_lowercase();
+            let of_all = self.hourly_per_address.saturating_mul(APPS);
+            for (sender, limit) in [(tenant, self.hourly_per_address), (EVERYBODY, of_all)] {
+                let known = || self.recent.get(&(sender.to_owned(), address.clone())).unwrap_or_default();
+                // Counted here as well: an address may be there twice.
+                let times = counted.entry((sender, address.clone())).or_insert_with(known);
+                times.retain(|time| *time > hour_ago);
+                if times.len() >= limit {
+                    return Err(MailError::TooMany(format!(
+                        "{receiver} got {limit} mails within the last hour, which is as many as one address may get: \
+                         try again later. The operator raises the limit with `mail.hourly_per_address`"
+                    )));
+                }
+                times.push(now);
             }
-            times.push(now);
-            counted.push((key, times));
         }
-        for (key, times) in counted {
-            self.recent.insert(key, times);
+        for ((sender, address), times) in counted {
+            self.recent.insert((sender.to_owned(), address), times);
         }
         Ok(())
     }
@@ -236,13 +246,16 @@ impl Inner {
         };
         let now = self.clock.now();
         let noted = match failure {
-            None => self.store.mail_sent(&mail.id, now).await,
+            None => self.store.mail_sent(&mail.id, now, &mail.message.without_content()).await,
             Some((error, worth_retrying)) => {
                 let retry_at = next_attempt(queued.attempts, now).filter(|_| worth_retrying);
                 let next = retry_at
                     .map_or_else(|| "given up".to_owned(), |at| at.format("tried again at %H:%M:%S").to_string());
                 tracing::warn!(mail = %mail.id, tenant = %mail.tenant, %error, %next, "a mail could not be sent");
-                self.store.mail_failed(&mail.id, &error, retry_at).await
+                match retry_at {
+                    Some(retry_at) => self.store.mail_failed(&mail.id, &error, retry_at).await,
+                    None => self.store.mail_given_up(&mail.id, &error, &mail.message.without_content()).await,
+                }
             }
         };
         if let Err(error) = noted {

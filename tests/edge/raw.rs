@@ -64,10 +64,15 @@ impl Raw {
 
     /// Everything that comes until the server ends the connection, which it has to do.
     pub async fn rest(&mut self) -> String {
+        String::from_utf8_lossy(&self.rest_bytes().await).into()
+    }
+
+    /// The same, which may be no text.
+    pub async fn rest_bytes(&mut self) -> Vec<u8> {
         let mut answer = Vec::new();
         let end = timeout(PATIENCE, self.0.read_to_end(&mut answer)).await;
         assert!(end.is_ok(), "the connection is still open after {:?}", String::from_utf8_lossy(&answer));
-        String::from_utf8_lossy(&answer).into()
+        answer
     }
 
     /// Asks whether the server lives, and reads the whole answer.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{
     error::ApiError,
-    extract::{Caller, CallerOrAnonymous, Path, Query, RawBody, Root},
+    extract::{Caller, CallerOrAnonymous, JsonBody, Path, Query, Root},
 };
 use crate::{
     app::App,
@@ -110,7 +110,7 @@ async fn query(
     State(app): State<App>,
     Path(collection): Path<String>,
     Query(parameters): Query<Parameters>,
-    RawBody(body): RawBody,
+    JsonBody(body): JsonBody,
 ) -> Answer {
     let filter = Filter::parse(&value(&body)?)?;
     page(&app, &who, &collection, &filter, &parameters).await
@@ -127,7 +127,7 @@ async fn create(
     State(app): State<App>,
     Path(collection): Path<String>,
     Query(parameters): Query<Parameters>,
-    RawBody(body): RawBody,
+    JsonBody(body): JsonBody,
 ) -> Answer {
     if parameters.ids.is_some() {
         return by_ids(&app, &who, &collection, &body).await;
@@ -172,7 +172,7 @@ async fn update(
     Caller(who): Caller,
     State(app): State<App>,
     Path((collection, id)): Path<(String, String)>,
-    RawBody(body): RawBody,
+    JsonBody(body): JsonBody,
 ) -> Answer {
     update_one(&app, &who, &collection, &id, &body).await
 }
@@ -200,7 +200,7 @@ async fn update_bulk(
     State(app): State<App>,
     Path(collection): Path<String>,
     Query(parameters): Query<Parameters>,
-    RawBody(body): RawBody,
+    JsonBody(body): JsonBody,
 ) -> Answer {
     if parameters.bulk.is_none() {
         return Err(ApiError::NotFound("not found".into()));
@@ -238,7 +238,7 @@ async fn count(
     Caller(who): Caller,
     State(app): State<App>,
     Path(collection): Path<String>,
-    RawBody(body): RawBody,
+    JsonBody(body): JsonBody,
 ) -> Answer {
     let filter = serde_json::from_slice(&body).ok().and_then(|clauses| Filter::parse(&clauses).ok());
     let count = app.documents.count(&who, &collection, &filter.unwrap_or_else(Filter::all)).await?;
@@ -252,7 +252,7 @@ async fn show_in_count(who: CallerOrAnonymous, app: State<App>, Path(id): Path<S
     show(who, app, Path((COUNT.into(), id))).await
 }
 
-async fn update_in_count(who: Caller, app: State<App>, Path(id): Path<String>, body: RawBody) -> Answer {
+async fn update_in_count(who: Caller, app: State<App>, Path(id): Path<String>, body: JsonBody) -> Answer {
     update(who, app, Path((COUNT.into(), id)), body).await
 }
 
@@ -270,7 +270,7 @@ async fn increment(
     Caller(who): Caller,
     State(app): State<App>,
     Path((collection, id)): Path<(String, String)>,
-    RawBody(body): RawBody,
+    JsonBody(body): JsonBody,
 ) -> Answer {
     let Increment { field, range } = super::extract::object(&body)?;
     app.documents.increment(&who, &collection, &id, &field, range, Cause::outside()).await?;
@@ -295,7 +295,7 @@ async fn sudo_query(
     app: State<App>,
     collection: Path<String>,
     parameters: Query<Parameters>,
-    body: RawBody,
+    body: JsonBody,
 ) -> Answer {
     query(CallerOrAnonymous(who), app, collection, parameters, body).await
 }
@@ -305,7 +305,7 @@ async fn sudo_create(
     app: State<App>,
     collection: Path<String>,
     parameters: Query<Parameters>,
-    body: RawBody,
+    body: JsonBody,
 ) -> Answer {
     create(CallerOrAnonymous(who), app, collection, parameters, body).await
 }
@@ -315,7 +315,7 @@ async fn sudo_update_bulk(
     app: State<App>,
     collection: Path<String>,
     parameters: Query<Parameters>,
-    body: RawBody,
+    body: JsonBody,
 ) -> Answer {
     update_bulk(Caller(who), app, collection, parameters, body).await
 }
@@ -333,7 +333,7 @@ async fn sudo_show(Root(who): Root, app: State<App>, path: Path<(String, String)
     show(CallerOrAnonymous(who), app, path).await
 }
 
-async fn sudo_update(Root(who): Root, app: State<App>, path: Path<(String, String)>, body: RawBody) -> Answer {
+async fn sudo_update(Root(who): Root, app: State<App>, path: Path<(String, String)>, body: JsonBody) -> Answer {
     update(Caller(who), app, path, body).await
 }
 

@@ -15,7 +15,11 @@ use axum::{
 };
 
 use crate::{
-    accounts::AccountError, channels::ChannelError, edge::paced_body::BodyError, hub::Full, mailer::MailError,
+    accounts::AccountError,
+    channels::ChannelError,
+    edge::{json_shape::Monstrous, paced_body::BodyError},
+    hub::Full,
+    mailer::MailError,
     store::StoreError,
 };
 
@@ -49,6 +53,9 @@ pub enum ApiError {
     /// It is larger than allowed, and by how much.
     #[error("{0}")]
     TooLarge(String),
+    /// It is in a form that is not read here.
+    #[error("{0}")]
+    UnsupportedType(String),
     /// It does not arrive.
     #[error("{0}")]
     TooSlow(String),
@@ -92,6 +99,7 @@ impl ApiError {
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict(_) => StatusCode::CONFLICT,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
             Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Unavailable | Self::DatabaseAway(_) | Self::Busy { .. } => StatusCode::SERVICE_UNAVAILABLE,
@@ -111,6 +119,7 @@ impl ApiError {
             | Self::MethodNotAllowed(_)
             | Self::Conflict(_)
             | Self::TooLarge(_)
+            | Self::UnsupportedType(_)
             | Self::TooSlow(_)
             | Self::StorageFull(_)
             | Self::Internal(_) => None,
@@ -217,7 +226,17 @@ impl From<&BodyError> for ApiError {
         let text = error.to_string();
         match error {
             BodyError::TooSlow => Self::TooSlow(text),
+            BodyError::NoRoom(_) => Self::Unavailable,
             BodyError::Unreadable(_) => Self::BadRequest(text),
+        }
+    }
+}
+
+impl From<Monstrous> for ApiError {
+    fn from(error: Monstrous) -> Self {
+        match error {
+            Monstrous::TooDeep => Self::BadRequest(error.to_string()),
+            Monstrous::TooMany => Self::TooLarge(error.to_string()),
         }
     }
 }

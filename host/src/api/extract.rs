@@ -16,8 +16,21 @@ use axum::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::error::ApiError;
-use crate::{accounts::AccountError, app::App, edge::client_address::ClientAddress, identity::Identity, user::Tenant};
+use super::{
+    error::ApiError,
+    media::{Declared, expect_json},
+};
+use crate::{
+    accounts::AccountError,
+    app::App,
+    edge::{
+        body_budget::{Charge, NoRoom},
+        client_address::ClientAddress,
+        json_shape::{PARSED, count_values},
+    },
+    identity::Identity,
+    user::Tenant,
+};
 
 /// The tenant that the request's public key names: header `SB-PUBLIC-KEY`, query `sbpk`, or cookie `pk`.
 pub struct PublicKey(pub Arc<Tenant>);
@@ -53,10 +66,14 @@ pub struct Path<T>(pub T);
 #[from_request(via(axum::extract::Query), rejection(ApiError))]
 pub struct Query<T>(pub T);
 
-/// The bytes of a body.
+/// The bytes of a body. What may be JSON is looked at before anybody parses it: it is neither too deep nor too much, and the
+/// memory that parsing takes is charged to the request.
 pub struct RawBody(pub Bytes);
 
-/// A JSON body, of the request or of the answer. The media type of a request does not matter, as in the reference.
+/// The bytes of a body that is not said to be anything but JSON.
+pub struct JsonBody(pub Bytes);
+
+/// A JSON body, of the request or of the answer.
 pub struct Json<T>(pub T);
 
 impl FromRequestParts<App> for PublicKey {
@@ -144,7 +161,24 @@ impl<S: Send + Sync> FromRequest<S> for RawBody {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        Ok(Self(Bytes::from_request(request, state).await?))
+        let declared = Declared::of(request.headers());
+        let charge = request.extensions().get::<Arc<Charge>>().cloned();
+        let body = Bytes::from_request(request, state).await?;
+        if declared != Declared::Other && matches!(body.trim_ascii_start().first(), Some(b'{' | b'[')) {
+            let values = count_values(&body)?;
+            charge.map_or(Ok(()), |charge| charge.add(values * PARSED)).map_err(|NoRoom| ApiError::Unavailable)?;
+        }
+        Ok(Self(body))
+    }
+}
+
+impl<S: Send + Sync> FromRequest<S> for JsonBody {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        expect_json(request.headers())?;
+        let RawBody(body) = RawBody::from_request(request, state).await?;
+        Ok(Self(body))
     }
 }
 
@@ -152,7 +186,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let RawBody(body) = RawBody::from_request(request, state).await?;
+        let JsonBody(body) = JsonBody::from_request(request, state).await?;
         object(&body).map(Self)
     }
 }

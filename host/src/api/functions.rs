@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 use super::{
     documents::json_value,
     error::ApiError,
-    extract::{Caller, Path, Query, RawBody, Root},
+    extract::{Caller, JsonBody, Path, Query, RawBody, Root},
     upload::{AROUND, Uploaded},
 };
 use crate::{
@@ -309,7 +309,12 @@ struct Rollback {
     version: Option<i64>,
 }
 
-async fn rollback(Root(who): Root, State(app): State<App>, Path(name): Path<String>, RawBody(body): RawBody) -> Answer {
+async fn rollback(
+    Root(who): Root,
+    State(app): State<App>,
+    Path(name): Path<String>,
+    JsonBody(body): JsonBody,
+) -> Answer {
     let Rollback { version } = if body.is_empty() { Rollback::default() } else { super::extract::object(&body)? };
     let function = app.registry.rollback(&who.tenant, &name, version).await?;
     tracing::info!(function = name, version = function.version.number, "function rolled back");

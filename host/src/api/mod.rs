@@ -6,6 +6,7 @@ use axum::{
     Router,
     extract::State,
     http::{HeaderName, Method, StatusCode},
+    middleware::from_fn,
     response::{IntoResponse, Response},
     routing::any,
 };
@@ -24,6 +25,7 @@ pub mod error;
 pub mod extract;
 pub mod functions;
 pub mod mail;
+pub mod media;
 pub mod membership;
 pub mod operator;
 pub mod pages;
@@ -45,6 +47,8 @@ pub fn router(app: App) -> Router {
         .merge(publish::routes())
         .merge(documents::routes())
         .merge(functions::routes())
+        // Within CORS, which answers preflights before it.
+        .method_not_allowed_fallback(wrong_method)
         .layer(cors());
     let root = Router::new()
         .merge(accounts::routes())
@@ -61,6 +65,7 @@ pub fn router(app: App) -> Router {
         .merge(pages::routes())
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn(media::refuse_compressed))
         .layer(CatchPanicLayer::custom(panicked))
         .with_state(app)
 }

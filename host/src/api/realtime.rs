@@ -29,7 +29,7 @@ use crate::{
         extract::{CallerAddress, Json, PublicKey},
     },
     app::App,
-    edge::paced_body::BodyError,
+    edge::{paced_body::BodyError, websocket_frames::FrameFlood},
     hub::{Connected, Connection, End},
     message::Message,
     trigger::realtime::Conversation,
@@ -143,6 +143,8 @@ fn conversation<'a>(app: &'a App, connection: &'a Connection) -> Conversation<'a
 struct Close {
     code: u16,
     reason: &'static str,
+    /// Whether the client may still be sending what is not read any more.
+    unread: bool,
 }
 
 /// Carries messages both ways until one side has enough.
@@ -170,11 +172,13 @@ async fn hear(
             Ok(Some(Ok(message))) => message,
             Ok(Some(Err(error))) => return Close::after(error),
             Ok(None) => return None,
-            Err(_) => return Some(Close { code: 1008, reason: "nothing was heard of you for too long" }),
+            Err(_) => {
+                return Some(Close { code: 1008, reason: "nothing was heard of you for too long", unread: false });
+            }
         };
         match message {
             ws::Message::Text(text) => conversation.receive(&text).await,
-            ws::Message::Binary(_) => return Some(Close { code: 1003, reason: "messages are text" }),
+            ws::Message::Binary(_) => return Some(Close { code: 1003, reason: "messages are text", unread: false }),
             // Answered by the library, and the stream ends after a close frame.
             ws::Message::Ping(_) | ws::Message::Pong(_) | ws::Message::Close(_) => {}
         }
@@ -217,7 +221,7 @@ async fn say_goodbye(
     let frame = CloseFrame { code: close.code, reason: close.reason.into() };
     sink.send(ws::Message::Close(Some(frame))).await?;
     while stream.next().await.is_some() {}
-    if close.is_unreadable() {
+    if close.unread {
         // What the client still sends is not read any more. Closing over it resets the connection, and a client that is
         // busy sending would not see the close frame.
         sleep(GOODBYE).await;
@@ -238,7 +242,7 @@ impl Close {
             End::SessionEnded => (4401, "your session has ended; sign in again"),
             End::Shutdown => (1001, "the server is shutting down"),
         };
-        Some(Self { code, reason })
+        Some(Self { code, reason, unread: false })
     }
 
     /// What to say after a fault of the client; `None` when it just went away.
@@ -249,12 +253,12 @@ impl Close {
             SocketError::Utf8(_) => (1007, "text is UTF-8"),
             SocketError::Protocol(ProtocolError::ResetWithoutClosingHandshake) => return None,
             SocketError::Protocol(_) => (1002, "this is not the WebSocket protocol"),
+            SocketError::Io(error) => match error.get_ref()?.downcast_ref()? {
+                FrameFlood::Pieces => (1009, "the message comes in too many pieces"),
+                FrameFlood::Controls => (1008, "too many control frames"),
+            },
             _ => return None,
         };
-        Some(Self { code, reason })
-    }
-
-    fn is_unreadable(&self) -> bool {
-        matches!(self.code, 1002 | 1007 | 1009)
+        Some(Self { code, reason, unread: true })
     }
 }

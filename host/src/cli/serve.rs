@@ -105,6 +105,7 @@ fn bounds(settings: &config::Server) -> Bounds {
         connections: wanted.min(possible),
         per_address: settings.connections_per_address,
         trusted_proxies: settings.trusted_proxies.clone(),
+        body_bytes: settings.body_bytes,
     }
 }
 

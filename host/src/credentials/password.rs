@@ -18,10 +18,15 @@ use super::random_secret;
 /// How long a request waits for its turn before the server says that it is busy.
 const WAIT_FOR_TURN: Duration = Duration::from_secs(5);
 
+/// Requests that may wait for each core. More would only wait in vain.
+const LINE: usize = 32;
+
 /// Makes and checks password hashes, as many at a time as there are cores: each takes 19 MiB and some 20 ms of one.
 pub struct Passwords {
     lengths: RangeInclusive<usize>,
     turns: Arc<Semaphore>,
+    /// Those who wait, and those whose turn it is.
+    line: Arc<Semaphore>,
     /// Hash of a password that nobody has.
     decoy: String,
 }
@@ -45,7 +50,8 @@ impl Passwords {
     pub fn new(lengths: RangeInclusive<usize>) -> anyhow::Result<Self> {
         let cores = available_parallelism().map_or(1, usize::from);
         let decoy = hash(&random_secret(32))?;
-        Ok(Self { lengths, turns: Arc::new(Semaphore::new(cores)), decoy })
+        let line = Arc::new(Semaphore::new(cores * (LINE + 1)));
+        Ok(Self { lengths, turns: Arc::new(Semaphore::new(cores)), line, decoy })
     }
 
     /// Whether a password of that length can be taken.
@@ -81,13 +87,14 @@ impl Passwords {
         &self,
         work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
     ) -> Result<T, PasswordError> {
+        let place = self.line.clone().try_acquire_owned().map_err(|_| PasswordError::Busy)?;
         let turn: OwnedSemaphorePermit = match timeout(WAIT_FOR_TURN, self.turns.clone().acquire_owned()).await {
             Ok(Ok(turn)) => turn,
             Ok(Err(_)) | Err(_) => return Err(PasswordError::Busy),
         };
         let done = spawn_blocking(move || {
             let result = work();
-            drop(turn);
+            drop((turn, place));
             result
         });
         done.await.map_err(anyhow::Error::from).flatten().map_err(PasswordError::Internal)
@@ -179,6 +186,26 @@ mod tests {
 
         // Both do the whole work; the margin is for a busy machine.
         assert!(unknown > wrong / 4 && wrong > unknown / 4, "{unknown:?} {wrong:?}");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn of_very_many_at_once_some_are_told_that_the_server_is_busy() {
+        let passwords = Arc::new(passwords());
+        let most = passwords.line.available_permits();
+
+        let tasks: Vec<_> = (0..most + 50)
+            .map(|_| {
+                let passwords = passwords.clone();
+                tokio::spawn(async move { passwords.verify("sesame open".into(), None).await })
+            })
+            .collect();
+        let mut busy = 0;
+        for task in tasks {
+            busy += usize::from(matches!(task.await.unwrap(), Err(PasswordError::Busy)));
+        }
+
+        assert!(busy > 0, "all of them waited");
+        assert_eq!(passwords.line.available_permits(), most);
     }
 
     #[tokio::test]

@@ -5,6 +5,10 @@ use std::{
     error::Error,
     iter,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -13,6 +17,8 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use super::body_budget::{Charge, NoRoom};
+
 /// Time for any body; it grows by a second for each of these many bytes that have arrived.
 const GRACE: Duration = Duration::from_secs(20);
 const BYTES_A_SECOND: u64 = 16 << 10;
@@ -20,11 +26,24 @@ const BYTES_A_SECOND: u64 = 16 << 10;
 /// The body of a request.
 pub struct PacedBody<B = Incoming> {
     body: B,
+    charge: Arc<Charge>,
     began: Instant,
-    received: u64,
+    arrival: Arc<Arrival>,
     /// Made when the body has to be waited for; most are there at once.
     late: Option<Pin<Box<Sleep>>>,
 }
+
+/// How much of a body has been read.
+#[derive(Debug)]
+pub struct Arrival {
+    /// All of it, when the client has said so.
+    expected: Option<u64>,
+    received: AtomicU64,
+    ended: AtomicBool,
+}
+
+/// Bytes of a body that nobody wants which are read all the same, so that the connection can go on: they have come with the head.
+const SPARE: u64 = 4 << 10;
 
 /// Why a body ended early.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +51,9 @@ pub enum BodyError {
     /// The client is too slow.
     #[error("the body of the request arrives too slowly: send it faster, or send less")]
     TooSlow,
+    /// All memory for bodies is in use.
+    #[error(transparent)]
+    NoRoom(NoRoom),
     /// The connection failed, or what came is no body.
     #[error("the body of the request could not be read")]
     Unreadable(#[source] Box<dyn Error + Send + Sync>),
@@ -44,10 +66,25 @@ impl BodyError {
     }
 }
 
-impl<B> PacedBody<B> {
-    /// Begins to measure.
-    pub fn new(body: B) -> Self {
-        Self { body, began: Instant::now(), received: 0, late: None }
+impl Arrival {
+    /// Whether another request can follow on the connection although nobody reads this one's body any further.
+    pub fn is_over(&self) -> bool {
+        let left = self.expected.map(|expected| expected.saturating_sub(self.received.load(Ordering::Relaxed)));
+        self.ended.load(Ordering::Relaxed) || left.is_some_and(|left| left <= SPARE)
+    }
+}
+
+impl<B: Body> PacedBody<B> {
+    /// Begins to measure; what arrives is charged.
+    pub fn new(body: B, charge: Arc<Charge>) -> Self {
+        let expected = body.size_hint().exact();
+        let arrival = Arc::new(Arrival { expected, received: AtomicU64::new(0), ended: AtomicBool::new(false) });
+        Self { body, charge, began: Instant::now(), arrival, late: None }
+    }
+
+    /// How much of it has been read, also after it is given away.
+    pub fn arrival(&self) -> Arc<Arrival> {
+        self.arrival.clone()
     }
 }
 
@@ -56,16 +93,20 @@ impl<B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin> B
     type Error = BodyError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let Self { body, began, received, late } = self.get_mut();
+        let Self { body, charge, began, arrival, late } = self.get_mut();
         match Pin::new(body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                *received += frame.data_ref().map_or(0, |data| data.len() as u64);
-                Poll::Ready(Some(Ok(frame)))
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                arrival.received.fetch_add(bytes as u64, Ordering::Relaxed);
+                Poll::Ready(Some(charge.add(bytes).map(|()| frame).map_err(BodyError::NoRoom)))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyError::Unreadable(error.into())))),
-            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(None) => {
+                arrival.ended.store(true, Ordering::Relaxed);
+                Poll::Ready(None)
+            }
             Poll::Pending => {
-                let deadline = *began + time_for(*received);
+                let deadline = *began + time_for(arrival.received.load(Ordering::Relaxed));
                 let late = late.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
                 if late.deadline() != deadline {
                     late.as_mut().reset(deadline);

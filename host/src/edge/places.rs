@@ -37,6 +37,8 @@ pub struct Bounds {
     pub per_address: usize,
     /// Addresses that have as many as they like, and whose word is taken for where requests come from.
     pub trusted_proxies: TrustedProxies,
+    /// Bytes of all bodies that are under way.
+    pub body_bytes: usize,
 }
 
 /// The places for connections.

@@ -5,7 +5,13 @@
 use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use axum::Router;
-use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{
+    Request, StatusCode,
+    body::Incoming,
+    header::{CONNECTION, HeaderValue, UPGRADE},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -15,11 +21,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
 use super::{
+    body_budget::BodyBudget,
     client_address::TrustedProxies,
     lingering::Lingering,
     paced_body::PacedBody,
     paced_write::PacedWrite,
     places::{Bounds, Place, Places},
+    watched::Watched,
 };
 
 /// A request's head must be there within this time; an idle connection is closed after it as well.
@@ -49,6 +57,7 @@ const REFUSED: Duration = Duration::from_millis(100);
 /// Connections over the bounds are told so and closed.
 pub async fn serve(listener: TcpListener, routes: Router, bounds: Bounds, stop: CancellationToken) {
     let proxies = Arc::new(bounds.trusted_proxies.clone());
+    let bodies = BodyBudget::new(bounds.body_bytes);
     let mut places = Places::new(bounds);
     let connections = TaskTracker::new();
     let mut refused = false;
@@ -59,7 +68,8 @@ pub async fn serve(listener: TcpListener, routes: Router, bounds: Bounds, stop: 
                     refused = false;
                     match places.take(peer.ip()) {
                         Ok(place) => {
-                            let client = Client { stream, peer, place, proxies: proxies.clone() };
+                            let client =
+                                Client { stream, peer, place, proxies: proxies.clone(), bodies: bodies.clone() };
                             connections.spawn(connection(client, routes.clone(), stop.clone()));
                         }
                         Err(why) => places.turn_away(stream, peer.ip(), why),
@@ -89,6 +99,7 @@ struct Client {
     /// Held as long as the stream is, also when it has become a WebSocket.
     place: Place,
     proxies: Arc<TrustedProxies>,
+    bodies: BodyBudget,
 }
 
 /// The client went away before it was accepted.
@@ -110,24 +121,39 @@ fn prepare(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-async fn connection(Client { stream, peer, place, proxies }: Client, routes: Router, stop: CancellationToken) {
+async fn connection(Client { stream, peer, place, proxies, bodies }: Client, routes: Router, stop: CancellationToken) {
     if let Err(error) = prepare(&stream) {
         tracing::debug!(%peer, %error, "a connection ended before its first request");
         return;
     }
     let service = service_fn(move |mut request: Request<Incoming>| {
         let client = proxies.client(peer.ip(), request.headers());
+        let charge = Arc::new(bodies.charge(client.0));
         request.extensions_mut().insert(client);
-        let request = request.map(PacedBody::new);
+        request.extensions_mut().insert(charge.clone());
+        let is_upgrade = request.headers().contains_key(UPGRADE);
+        let request = request.map(|body| PacedBody::new(body, charge.clone()));
+        let body = request.body().arrival();
         let routes = routes.clone();
-        async move { Ok::<_, Infallible>(routes.oneshot(request).await.unwrap_or_else(|never| match never {})) }
+        async move {
+            let mut response = routes.oneshot(request).await.unwrap_or_else(|never| match never {});
+            let is_upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+            // No other request can follow a body that is not read. Nor is one watched that follows where another protocol was
+            // to follow.
+            if !is_upgraded && (is_upgrade || !body.is_over()) {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            // What the request was allowed to use is given back when there is an answer.
+            drop(charge);
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_header_size(MAX_HEAD)
         .max_buf_size(MAX_BUFFER)
-        .serve_connection(TokioIo::new(Lingering::new(PacedWrite::new(stream), place)), service)
+        .serve_connection(TokioIo::new(Watched::new(Lingering::new(PacedWrite::new(stream), place))), service)
         .with_upgrades();
     let mut connection = pin!(connection);
     let ended = tokio::select! {
@@ -158,7 +184,7 @@ mod tests {
     }
 
     fn bounds(connections: usize) -> Bounds {
-        Bounds { connections, per_address: 100, trusted_proxies: TrustedProxies::default() }
+        Bounds { connections, per_address: 100, trusted_proxies: TrustedProxies::default(), body_bytes: 1 << 30 }
     }
 
     async fn server(routes: Router, most: usize) -> Server {

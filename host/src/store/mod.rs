@@ -15,7 +15,7 @@ use crate::{
     filter::Filter,
     function::{Function, Version},
     identity::Identity,
-    mail::{Mail, QueuedMail},
+    mail::{Mail, MailMessage, QueuedMail},
     quota::{OwnLimits, OwnQuota},
     run::Run,
     statistics::Figures,
@@ -300,10 +300,12 @@ pub trait Store: Send + Sync {
     async fn queue_mail(&self, mail: &Mail) -> Result<(), StoreError>;
     /// Unsent mails whose next attempt is due, oldest first.
     async fn due_mails(&self, now: DateTime<Utc>, limit: u32) -> Result<Vec<QueuedMail>, StoreError>;
-    /// Notes that a mail was handed over.
-    async fn mail_sent(&self, id: &str, at: DateTime<Utc>) -> Result<(), StoreError>;
-    /// Notes a failed attempt; without `retry_at` it is given up.
-    async fn mail_failed(&self, id: &str, error: &str, retry_at: Option<DateTime<Utc>>) -> Result<(), StoreError>;
+    /// Notes that a mail was handed over, and what is kept of it.
+    async fn mail_sent(&self, id: &str, at: DateTime<Utc>, kept: &MailMessage) -> Result<(), StoreError>;
+    /// Notes a failed attempt, after which it is tried again.
+    async fn mail_failed(&self, id: &str, error: &str, retry_at: DateTime<Utc>) -> Result<(), StoreError>;
+    /// Notes that a mail is not tried again, and what is kept of it.
+    async fn mail_given_up(&self, id: &str, error: &str, kept: &MailMessage) -> Result<(), StoreError>;
     /// The tenant's newest mails, newest first.
     async fn mails(&self, tenant: &str, limit: u32) -> Result<Vec<QueuedMail>, StoreError>;
 

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::{
     accounts::{AccountError, Accounts},
@@ -56,7 +56,7 @@ impl Conversation<'_> {
 
     /// Does what a message asks for that came on the connection itself.
     pub async fn receive(&self, text: &str) {
-        if !self.is_within_rate() {
+        if !self.is_within_rate().await {
             return;
         }
         match serde_json::from_str(text) {
@@ -74,7 +74,7 @@ impl Conversation<'_> {
             Some(session) => self.is_from(&session.identity, &message, bearer).await,
             None => true,
         };
-        if is_proven && self.is_within_rate() {
+        if is_proven && self.is_within_rate().await {
             self.act(message).await;
         }
     }
@@ -118,11 +118,14 @@ impl Conversation<'_> {
         false
     }
 
-    fn is_within_rate(&self) -> bool {
+    /// Whether a message comes within the rate. One that does not is refused, and the next is not heard before there is room for
+    /// it: whoever floods is answered at the same rate.
+    async fn is_within_rate(&self) -> bool {
         let may_send = self.connection.may_send();
         if !may_send {
             let limit = self.channels.hub().config().messages_per_second;
             self.refuse(format!("too many messages: at most {limit} in a second; wait and send it again"));
+            sleep(Duration::from_secs(1) / limit.max(1)).await;
         }
         may_send
     }

@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 
 use super::{Result, storable};
 use crate::{
-    mail::{Mail, QueuedMail},
+    mail::{Mail, MailMessage, QueuedMail},
     store::columns::{json, micros},
 };
 
@@ -28,16 +28,24 @@ pub async fn due(db: &mut PgConnection, now: DateTime<Utc>, limit: u32) -> Resul
     Ok(sqlx::query_as(due).bind(micros(now)).bind(i64::from(limit)).fetch_all(db).await?)
 }
 
-pub async fn sent(db: &mut PgConnection, id: &str, at: DateTime<Utc>) -> Result<()> {
+pub async fn sent(db: &mut PgConnection, id: &str, at: DateTime<Utc>, kept: &MailMessage) -> Result<()> {
     let sent = "
-        update mails set sent = $1, attempts = attempts + 1, next_attempt = null, error = null where id = $2";
-    sqlx::query(sent).bind(micros(at)).bind(id).execute(db).await?;
+        update mails set sent = $1, message = $2, attempts = attempts + 1, next_attempt = null, error = null
+        where id = $3";
+    sqlx::query(sent).bind(micros(at)).bind(json(kept)?).bind(id).execute(db).await?;
     Ok(())
 }
 
-pub async fn failed(db: &mut PgConnection, id: &str, error: &str, retry_at: Option<DateTime<Utc>>) -> Result<()> {
+pub async fn failed(db: &mut PgConnection, id: &str, error: &str, retry_at: DateTime<Utc>) -> Result<()> {
     let failed = "update mails set attempts = attempts + 1, next_attempt = $1, error = $2 where id = $3";
-    sqlx::query(failed).bind(retry_at.map(micros)).bind(storable(error)).bind(id).execute(db).await?;
+    sqlx::query(failed).bind(micros(retry_at)).bind(storable(error)).bind(id).execute(db).await?;
+    Ok(())
+}
+
+pub async fn given_up(db: &mut PgConnection, id: &str, error: &str, kept: &MailMessage) -> Result<()> {
+    let given_up = "
+        update mails set message = $1, attempts = attempts + 1, next_attempt = null, error = $2 where id = $3";
+    sqlx::query(given_up).bind(json(kept)?).bind(storable(error)).bind(id).execute(db).await?;
     Ok(())
 }
 

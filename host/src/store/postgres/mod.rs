@@ -22,7 +22,7 @@ use crate::{
     filter::Filter,
     function::{Function, Version},
     identity::Identity,
-    mail::{Mail, QueuedMail},
+    mail::{Mail, MailMessage, QueuedMail},
     quota::OwnQuota,
     run::Run,
     statistics::Figures,
@@ -377,12 +377,16 @@ impl Store for Postgres {
         self.within(async { mails::due(&mut *self.connection().await?, now, limit).await }).await
     }
 
-    async fn mail_sent(&self, id: &str, at: DateTime<Utc>) -> Result<()> {
-        self.within(async { mails::sent(&mut *self.connection().await?, id, at).await }).await
+    async fn mail_sent(&self, id: &str, at: DateTime<Utc>, kept: &MailMessage) -> Result<()> {
+        self.within(async { mails::sent(&mut *self.connection().await?, id, at, kept).await }).await
     }
 
-    async fn mail_failed(&self, id: &str, error: &str, retry_at: Option<DateTime<Utc>>) -> Result<()> {
+    async fn mail_failed(&self, id: &str, error: &str, retry_at: DateTime<Utc>) -> Result<()> {
         self.within(async { mails::failed(&mut *self.connection().await?, id, error, retry_at).await }).await
+    }
+
+    async fn mail_given_up(&self, id: &str, error: &str, kept: &MailMessage) -> Result<()> {
+        self.within(async { mails::given_up(&mut *self.connection().await?, id, error, kept).await }).await
     }
 
     async fn mails(&self, tenant: &str, limit: u32) -> Result<Vec<QueuedMail>> {

@@ -5,7 +5,7 @@ use sqlx::SqliteConnection;
 
 use super::Result;
 use crate::{
-    mail::{Mail, QueuedMail},
+    mail::{Mail, MailMessage, QueuedMail},
     store::columns::{json, micros},
 };
 
@@ -28,16 +28,23 @@ pub async fn due(db: &mut SqliteConnection, now: DateTime<Utc>, limit: u32) -> R
     Ok(sqlx::query_as(due).bind(micros(now)).bind(limit).fetch_all(db).await?)
 }
 
-pub async fn sent(db: &mut SqliteConnection, id: &str, at: DateTime<Utc>) -> Result<()> {
+pub async fn sent(db: &mut SqliteConnection, id: &str, at: DateTime<Utc>, kept: &MailMessage) -> Result<()> {
     let sent = "
-        update mails set sent = ?, attempts = attempts + 1, next_attempt = null, error = null where id = ?";
-    sqlx::query(sent).bind(micros(at)).bind(id).execute(db).await?;
+        update mails set sent = ?, message = ?, attempts = attempts + 1, next_attempt = null, error = null where id = ?";
+    sqlx::query(sent).bind(micros(at)).bind(json(kept)?).bind(id).execute(db).await?;
     Ok(())
 }
 
-pub async fn failed(db: &mut SqliteConnection, id: &str, error: &str, retry_at: Option<DateTime<Utc>>) -> Result<()> {
+pub async fn failed(db: &mut SqliteConnection, id: &str, error: &str, retry_at: DateTime<Utc>) -> Result<()> {
     let failed = "update mails set attempts = attempts + 1, next_attempt = ?, error = ? where id = ?";
-    sqlx::query(failed).bind(retry_at.map(micros)).bind(error).bind(id).execute(db).await?;
+    sqlx::query(failed).bind(micros(retry_at)).bind(error).bind(id).execute(db).await?;
+    Ok(())
+}
+
+pub async fn given_up(db: &mut SqliteConnection, id: &str, error: &str, kept: &MailMessage) -> Result<()> {
+    let given_up = "
+        update mails set message = ?, attempts = attempts + 1, next_attempt = null, error = ? where id = ?";
+    sqlx::query(given_up).bind(json(kept)?).bind(error).bind(id).execute(db).await?;
     Ok(())
 }
 

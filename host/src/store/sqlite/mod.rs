@@ -17,7 +17,7 @@ use crate::{
     filter::Filter,
     function::{Function, Version},
     identity::Identity,
-    mail::{Mail, QueuedMail},
+    mail::{Mail, MailMessage, QueuedMail},
     quota::OwnQuota,
     run::Run,
     statistics::Figures,
@@ -306,14 +306,19 @@ impl Store for Sqlite {
         mails::due(&mut *self.reader().await?, now, limit).await
     }
 
-    async fn mail_sent(&self, id: &str, at: DateTime<Utc>) -> Result<()> {
-        let id = id.to_owned();
-        self.writer.write(move |db| async move { mails::sent(db, &id, at).await }.boxed()).await
+    async fn mail_sent(&self, id: &str, at: DateTime<Utc>, kept: &MailMessage) -> Result<()> {
+        let (id, kept) = (id.to_owned(), kept.clone());
+        self.writer.write(move |db| async move { mails::sent(db, &id, at, &kept).await }.boxed()).await
     }
 
-    async fn mail_failed(&self, id: &str, error: &str, retry_at: Option<DateTime<Utc>>) -> Result<()> {
+    async fn mail_failed(&self, id: &str, error: &str, retry_at: DateTime<Utc>) -> Result<()> {
         let (id, error) = (id.to_owned(), error.to_owned());
         self.writer.write(move |db| async move { mails::failed(db, &id, &error, retry_at).await }.boxed()).await
+    }
+
+    async fn mail_given_up(&self, id: &str, error: &str, kept: &MailMessage) -> Result<()> {
+        let (id, error, kept) = (id.to_owned(), error.to_owned(), kept.clone());
+        self.writer.write(move |db| async move { mails::given_up(db, &id, &error, &kept).await }.boxed()).await
     }
 
     async fn mails(&self, tenant: &str, limit: u32) -> Result<Vec<QueuedMail>> {

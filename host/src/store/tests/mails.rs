@@ -25,26 +25,30 @@ on_every_store! {
         let due = store.due_mails(at(0), 10).await.unwrap();
         assert_eq!(due.iter().map(|due| due.mail.clone()).collect::<Vec<_>>(), [mail("1", "one", 0)]);
         assert_eq!((due[0].attempts, due[0].sent, due[0].next_attempt), (0, None, Some(at(0))));
-        store.mail_sent("1", at(5)).await.unwrap();
+        let kept = mail("1", "one", 0).message.without_content();
+        store.mail_sent("1", at(5), &kept).await.unwrap();
 
         assert_eq!(store.due_mails(at(1_000), 10).await.unwrap(), []);
         let sent = store.mails("one", 10).await.unwrap();
         assert_eq!((sent[0].attempts, sent[0].sent, sent[0].next_attempt), (1, Some(at(5)), None));
+        assert_eq!((sent[0].mail.message.subject.as_str(), sent[0].mail.message.text_body.as_str()), ("Grüße", ""));
     }
 
     async fn a_failed_mail_is_tried_again_until_it_is_given_up(store) {
         root(&*store, "one").await;
         store.queue_mail(&mail("1", "one", 0)).await.unwrap();
 
-        store.mail_failed("1", "no route", Some(at(60))).await.unwrap();
+        store.mail_failed("1", "no route", at(60)).await.unwrap();
         assert_eq!(store.due_mails(at(59), 10).await.unwrap(), []);
         assert_eq!(ids(&store.due_mails(at(60), 10).await.unwrap()), ["1"]);
-        store.mail_failed("1", "still none", None).await.unwrap();
+        let kept = mail("1", "one", 0).message.without_content();
+        store.mail_given_up("1", "still none", &kept).await.unwrap();
 
         assert_eq!(store.due_mails(at(1_000), 10).await.unwrap(), []);
         let failed = store.mails("one", 10).await.unwrap();
         assert_eq!((failed[0].attempts, failed[0].error.as_deref()), (2, Some("still none")));
         assert_eq!((failed[0].sent, failed[0].next_attempt), (None, None));
+        assert_eq!(failed[0].mail.message, kept);
     }
 
     async fn the_oldest_is_sent_first_and_the_newest_listed_first(store) {
