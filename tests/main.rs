@@ -21,6 +21,7 @@ mod javascript;
 mod limits;
 mod log;
 mod mail;
+mod outbox;
 mod quotas;
 mod realtime;
 mod realtime_sse;

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use thimble::{
     document::{Document, Page, PageRequest},
+    event::Event,
     filter::Filter,
     function::{Function, Version},
     identity::Identity,
@@ -12,7 +13,10 @@ use thimble::{
     quota::OwnQuota,
     run::Run,
     statistics::Figures,
-    store::{Begun, Done, Due, NewTenant, NewVersion, Step, Store, StoreError, Stored, Transaction},
+    store::{
+        Begun, Committed, DeadLetter, Done, Due, Failure, NewTenant, NewVersion, Step, Store, StoreError, Stored,
+        Transaction,
+    },
     task::{Job, Task, TaskRun},
     usage::KeptUsage,
     user::{Tenant, User},
@@ -30,12 +34,17 @@ macro_rules! unused {
         impl Store for Discard {
             async fn close(&self) {}
 
-            async fn commit(&self, transaction: Transaction) -> Result<Vec<Done>> {
-                let done = |step| match step {
-                    Step::Create { documents, .. } => Ok(Done::Documents(documents)),
-                    _ => Err(StoreError::Invalid("the benchmark's store only creates documents".into())),
-                };
-                transaction.steps.into_iter().map(done).collect()
+            async fn commit(&self, transaction: Transaction) -> Result<Committed> {
+                let mut committed = Committed::default();
+                for planned in &transaction.steps {
+                    let Step::Create { documents, .. } = &planned.step else {
+                        return Err(StoreError::Invalid("the benchmark's store only creates documents".into()));
+                    };
+                    let events = documents.iter().filter_map(|document| transaction.event(&planned.step, document));
+                    committed.events.extend(events);
+                    committed.done.push(Done::Documents(documents.clone()));
+                }
+                Ok(committed)
             }
 
             $(async fn $verb(&self, $($name: $kind),*) -> Result<$answer> {
@@ -65,6 +74,14 @@ unused! {
     async fn list(a: &Identity, b: &str, c: &Filter, d: &PageRequest) -> Page;
     async fn count(a: &Identity, b: &str, c: &Filter) -> i64;
     async fn stored(a: &str) -> Stored;
+    async fn beat() -> ();
+    async fn preview(a: Transaction) -> Vec<Done>;
+    async fn claim(a: DateTime<Utc>, b: u32) -> Vec<Event>;
+    async fn release(a: Vec<i64>, b: DateTime<Utc>) -> ();
+    async fn fail(a: Failure, b: Option<Run>) -> ();
+    async fn dead_letters(a: &str, b: &str, c: u32) -> Vec<DeadLetter>;
+    async fn resend(a: &str, b: &str, c: Option<i64>) -> u64;
+    async fn forget_dead(a: &str, b: &str, c: Option<i64>) -> u64;
     async fn collections(a: &str) -> Vec<String>;
     async fn add_function(a: &str, b: &str, c: &str, d: NewVersion) -> Function;
     async fn add_version(a: &str, b: &str, c: &str, d: NewVersion) -> Option<Function>;

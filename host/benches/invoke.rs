@@ -25,6 +25,7 @@ use thimble::{
     host_functions::{Call, Invocation, Services},
     hub::Hub,
     identity::Identity,
+    listeners::Listeners,
     mailer::Mailer,
     metrics::Metrics,
     run::Outcome,
@@ -52,7 +53,8 @@ impl Bench {
         // Nobody listens: the receiver stays open so that events are taken, and is emptied by a task.
         let (events, mut taken) = event_queue::queue(config.runtime.queue, config.runtime.queue_bytes);
         tokio::spawn(async move { while taken.recv().await.is_some() {} });
-        let channels = Channels::new(Hub::new(&config.realtime), events);
+        let channels =
+            Channels::new(Hub::new(&config.realtime), events, Listeners::default(), store.clone(), clock.clone());
         let usage = Usage::new(clock.clone(), config.function.clone(), config.tenant.clone());
         let services = Services {
             documents: Documents::new(store.clone(), channels.clone(), usage, clock.clone()),
@@ -98,7 +100,7 @@ impl Bench {
             headers: Default::default(),
             cause: Cause::outside(),
         };
-        Invocation::new(self.services.clone(), call, self.runtime.limits().clone())
+        Invocation::new(self.services.clone(), call, self.runtime.limits().clone(), false)
     }
 
     /// Make, call, drop.

@@ -16,6 +16,7 @@ use crate::{
     event_queue,
     host_functions::Services,
     hub::Hub,
+    listeners::Listeners,
     mailer::Mailer,
     metrics::Metrics,
     registry::Registry,
@@ -99,7 +100,8 @@ impl App {
 
         let (events, incoming) = event_queue::queue(config.runtime.queue, config.runtime.queue_bytes);
         let hub = Hub::new(&config.realtime);
-        let channels = Channels::new(hub.clone(), events);
+        let listeners = Listeners::default();
+        let channels = Channels::new(hub.clone(), events.clone(), listeners.clone(), store.clone(), clock.clone());
         let (function, tenant) = (config.function.clone(), config.tenant.clone());
         let usage = Usage::load(&*store, clock.clone(), function, tenant).await?;
         let documents = Documents::new(store.clone(), channels.clone(), usage.clone(), clock.clone());
@@ -108,7 +110,7 @@ impl App {
         let metrics = Metrics::default();
         let (sizes, compile) = (&config.runtime, &config.compile);
         let runtime = Runtime::new(sizes, compile, limits, data, clock.clone(), metrics.clone()).await?;
-        let registry = Registry::load(store.clone(), runtime.clone(), usage.clone()).await?;
+        let registry = Registry::load(store.clone(), runtime.clone(), usage.clone(), listeners).await?;
         let services = Services {
             documents: documents.clone(),
             channels: channels.clone(),
@@ -124,7 +126,7 @@ impl App {
             metrics: metrics.clone(),
             clock: clock.clone(),
         };
-        let dispatcher = Dispatcher::new(&config.runtime, parts);
+        let dispatcher = Dispatcher::new(&config.runtime, config.events.clone(), parts);
         // Last of what can fail: the keys are shown once, by whoever gets them from here.
         let first_keys = accounts.bootstrap().await?;
         let shutdown = CancellationToken::new();
@@ -149,6 +151,7 @@ impl App {
         }));
 
         tokio::spawn(app.dispatcher.clone().serve(incoming, stop_events));
+        tokio::spawn(dispatcher::take_up(app.store.clone(), events, app.clock.clone(), app.shutdown.clone()));
         tokio::spawn(prune(app.clone()));
         app.mailer.start(app.shutdown.clone());
         Ok(Started { app, first_keys })

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use crate::{
     event::{EventKind, WebRequest},
+    listeners::Matched,
     message::Message,
-    registry::Matched,
 };
 
 /// The arguments as JSON texts.

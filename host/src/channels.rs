@@ -2,19 +2,21 @@
 //!
 //! The hub knows who is a member and the dispatcher which function waits; both are only told here.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use serde_json::Value;
 use tokio::time::timeout;
 
 use crate::{
-    document::{ChangeKind, DocumentChange},
+    clock::Clock,
+    document::Document,
     event::{Cause, Event, EventKind},
     event_queue::{EventSender, Room},
     hub::Hub,
     identity::Identity,
+    listeners::{Listener, Listeners},
     message::{MAX_NAME, Message, channel_name_error, is_document_type, is_platform_channel, is_platform_type},
     permissions::Permissions,
+    store::{Store, StoreError, Stored, Transaction},
 };
 
 /// How long to wait when as many events of the tenant wait as may.
@@ -25,6 +27,9 @@ const WAIT_FOR_ROOM: Duration = Duration::from_secs(1);
 pub struct Channels {
     hub: Hub,
     events: EventSender,
+    listeners: Listeners,
+    store: Arc<dyn Store>,
+    clock: Arc<Clock>,
 }
 
 /// Why a message was refused. The text is a sentence for whoever sent it.
@@ -39,12 +44,20 @@ pub enum ChannelError {
     /// There is no room for the events it would cause.
     #[error("the server is busy and did not take the message; send it again in a moment")]
     Unavailable,
+    /// The message has to be kept, and the store refused or failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl Channels {
-    /// Channels whose members are in `hub` and whose events go to `events`.
-    pub fn new(hub: Hub, events: EventSender) -> Self {
-        Self { hub, events }
+    /// Channels whose members are in `hub` and whose events go to `events`, kept in `store` when a function waits for them.
+    pub fn new(hub: Hub, events: EventSender, listeners: Listeners, store: Arc<dyn Store>, clock: Arc<Clock>) -> Self {
+        Self { hub, events, listeners, store, clock }
+    }
+
+    /// The functions that messages are kept for.
+    pub fn listeners(&self) -> &Listeners {
+        &self.listeners
     }
 
     /// The members of the channels.
@@ -54,7 +67,17 @@ impl Channels {
 
     /// Sends a message to the members of its channel and to the functions that wait for it. `message.sid` says where it
     /// comes from; a `chan_in` arrives as `chan_out`.
-    pub async fn publish(&self, who: &Identity, mut message: Message, cause: Cause) -> Result<(), ChannelError> {
+    pub async fn publish(&self, who: &Identity, message: Message, cause: Cause) -> Result<(), ChannelError> {
+        let event = self.checked(who, message, cause)?;
+        let room = self.room(&event).await?;
+        let event = self.keep(event).await?;
+        self.broadcast(&event);
+        room.send(event);
+        Ok(())
+    }
+
+    /// The event of a message that may be sent, for [`Self::sent`] once it is kept.
+    pub fn checked(&self, who: &Identity, mut message: Message, cause: Cause) -> Result<Event, ChannelError> {
         check_names(&message)?;
         check_rights(who, &message, &cause)?;
         self.check_size(&message)?;
@@ -62,46 +85,71 @@ impl Channels {
         if message.kind == "chan_in" {
             message.kind = "chan_out".into();
         }
+        Ok(Event::message(who.clone(), message, cause))
+    }
 
-        let event = Event { identity: who.clone(), kind: EventKind::Message(message), cause };
-        let room = self.room(&event).await?;
-        if let EventKind::Message(message) = &event.kind {
-            self.hub.broadcast(&who.tenant, &message.channel, message);
+    /// Stores an event when functions wait for it: from then on it is not lost.
+    pub async fn keep(&self, event: Event) -> Result<Event, ChannelError> {
+        let listeners = self.listeners_of(&event);
+        if listeners.is_empty() {
+            return Ok(event);
         }
-        room.send(event);
-        Ok(())
+        let mut transaction = Transaction::new(event.identity.clone(), Stored::UNLIMITED, event.cause.clone());
+        transaction.events.push((event.clone(), listeners));
+        let kept = self.store.commit(transaction).await?.events.pop();
+        Ok(kept.unwrap_or(event))
+    }
+
+    /// The functions that an event is kept for.
+    pub fn listeners_of(&self, event: &Event) -> Vec<Listener> {
+        match &event.kind {
+            EventKind::Message(message) => self.listeners.of_message(&event.identity.tenant, message),
+            EventKind::Web(_) => Vec::new(),
+        }
+    }
+
+    /// Tells of a message that was committed.
+    pub async fn sent(&self, event: Event) {
+        self.broadcast(&event);
+        self.hand_over(event).await;
     }
 
     /// Tells those members of `db-<collection>` who may read the document, and the functions that wait for it.
     ///
-    /// The change has happened and cannot be refused any more: when the tenant has no room for more events, the caller waits for it.
-    pub async fn document_changed(&self, who: &Identity, change: &DocumentChange, cause: Cause) {
-        let document = &change.document;
-        let data = match change.kind {
-            ChangeKind::Created | ChangeKind::Updated => document.text.to_string(),
-            ChangeKind::Deleted => Value::from(&*document.id).to_string(),
-        };
-        let message = Message {
-            kind: change.kind.message_type().into(),
-            data,
-            channel: format!("db-{}", change.collection),
-            ..Message::default()
-        };
+    /// The change has happened and cannot be refused any more.
+    pub async fn changed(&self, permissions: &Permissions, document: &Document, event: Event) {
+        if let EventKind::Message(message) = &event.kind {
+            self.hub.broadcast_to(&event.identity.tenant, &message.channel, message, |member| {
+                permissions.may_read(member, &document.account, &document.owner)
+            });
+        }
+        self.hand_over(event).await;
+    }
 
-        let permissions = Permissions::of(&change.collection);
-        self.hub.broadcast_to(&who.tenant, &message.channel, &message, |member| {
-            permissions.may_read(member, &document.account, &document.owner)
-        });
-        let event = Event { identity: who.clone(), kind: EventKind::Message(message), cause };
-        let Ok(room) = self.events.room(&who.tenant, event.bytes()).await else {
-            return tracing::warn!(
-                tenant = %who.tenant,
-                collection = %change.collection,
-                document = %document.id,
-                "a document changed after the dispatcher stopped: no function runs for it"
-            );
+    fn broadcast(&self, event: &Event) {
+        if let EventKind::Message(message) = &event.kind {
+            self.hub.broadcast(&event.identity.tenant, &message.channel, message);
+        }
+    }
+
+    /// When the tenant has no room for more events, the caller waits for it; an event that is kept can wait in the store instead.
+    async fn hand_over(&self, event: Event) {
+        let deliveries: Vec<i64> = event.deliveries.iter().map(|delivery| delivery.id).collect();
+        let room = self.events.room(&event.identity.tenant, event.bytes());
+        let room = match deliveries.is_empty() {
+            true => room.await.map_err(drop),
+            false => timeout(WAIT_FOR_ROOM, room).await.map_err(drop).and_then(|room| room.map_err(drop)),
         };
-        room.send(event);
+        if let Ok(room) = room {
+            return room.send(event);
+        }
+        if deliveries.is_empty() {
+            let tenant = &event.identity.tenant;
+            return tracing::warn!(%tenant, key = event.key, "after the dispatcher stopped: no function runs for this event");
+        }
+        if let Err(error) = self.store.release(deliveries, self.clock.now()).await {
+            tracing::warn!(%error, "events that there is no room for could not be given back; they run after the next start");
+        }
     }
 
     /// Room for an event. Taken before anything is delivered, so that nothing is delivered that will not be processed.
@@ -156,7 +204,7 @@ fn check_rights(who: &Identity, message: &Message, cause: &Cause) -> Result<(), 
 mod tests {
     use super::*;
     use crate::{
-        document::{Content, Document},
+        document::{ChangeKind, Content, Document},
         event_queue::{self, EventReceiver},
         hub::{
             Connected,
@@ -166,9 +214,10 @@ mod tests {
     use chrono::DateTime;
     use serde_json::json;
 
-    fn channels() -> (Channels, EventReceiver) {
+    async fn channels() -> (Channels, EventReceiver) {
         let (sender, events) = event_queue::queue(32, 1 << 20);
-        (Channels::new(Hub::new(&config()), sender), events)
+        let (store, clock) = (crate::store::tests::unused().await, Default::default());
+        (Channels::new(Hub::new(&config()), sender, Listeners::default(), store, clock), events)
     }
 
     fn member(channels: &Channels, who: &Identity, channel: &str) -> Connected {
@@ -201,7 +250,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_published_message_reaches_members_and_functions_without_the_token() {
-        let (channels, mut events) = channels();
+        let (channels, mut events) = channels().await;
         let (ann, ben) = (user("a", "ann"), user("a", "ben"));
         let hears = member(&channels, &ben, "news");
         let cause = Cause::outside();
@@ -219,7 +268,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_belongs_to_the_platform_is_refused_to_users() {
-        let (channels, mut events) = channels();
+        let (channels, mut events) = channels().await;
         let ann = user("a", "ann");
 
         let types = ["joined", "init", "token", "ok", "error", "fn_call", "http_response", "db_created", "join", "web"];
@@ -236,7 +285,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_function_never_tells_of_documents_even_for_root() {
-        let (channels, _events) = channels();
+        let (channels, _events) = channels().await;
         let cause = Cause::outside().by("function", 1, 1);
 
         let refused = channels.publish(&root(), message("db-tasks", "db_deleted", ""), cause).await;
@@ -246,7 +295,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_message_has_a_channel_a_type_and_a_size() {
-        let (channels, mut events) = channels();
+        let (channels, mut events) = channels().await;
         let large = "x".repeat(1_025);
         let long = "x".repeat(257);
 
@@ -267,7 +316,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_delivered_that_no_function_will_see() {
-        let (channels, mut events) = channels();
+        let (channels, mut events) = channels().await;
         let ann = user("a", "ann");
         let hears = member(&channels, &ann, "news");
         for n in 0..8 {
@@ -283,15 +332,20 @@ mod tests {
         channels.publish(&ann, message("news", "custom", "fits"), Cause::outside()).await.unwrap();
     }
 
-    fn change(collection: &str, kind: ChangeKind, owner: &Identity) -> DocumentChange {
+    fn document(owner: &Identity) -> Document {
         let content: Content = serde_json::from_value(json!({ "title": "é \"q\"" })).unwrap();
-        let document = Document::new("1".into(), owner, DateTime::UNIX_EPOCH, &content).unwrap();
-        DocumentChange { collection: collection.into(), kind, document }
+        Document::new("1".into(), owner, DateTime::UNIX_EPOCH, &content).unwrap()
+    }
+
+    async fn change(channels: &Channels, collection: &str, kind: ChangeKind, owner: &Identity) {
+        let document = document(owner);
+        let event = Event::change(owner.clone(), collection, kind, &document, Cause::outside());
+        channels.changed(&Permissions::of(collection), &document, event).await;
     }
 
     #[tokio::test]
     async fn who_may_read_a_document_hears_of_its_changes() {
-        let (channels, mut events) = channels();
+        let (channels, mut events) = channels().await;
         let ann = user("a", "ann");
         let colleague = Identity { account: ann.account.clone(), ..user("a", "cleo") };
         let (ben, stranger) = (user("a", "ben"), user("b", "ann"));
@@ -304,7 +358,7 @@ mod tests {
                 (ChangeKind::Updated, "db_updated"),
                 (ChangeKind::Deleted, "db_deleted"),
             ] {
-                channels.document_changed(&ann, &change(collection, kind, &ann), Cause::outside()).await;
+                change(&channels, collection, kind, &ann).await;
 
                 let heard = members.each_ref().map(|member| unread(member).len());
                 assert_eq!(heard, hearing, "{collection} {name}");
@@ -318,12 +372,12 @@ mod tests {
 
     #[tokio::test]
     async fn created_and_updated_bring_the_document_and_deleted_its_id() {
-        let (channels, _events) = channels();
+        let (channels, _events) = channels().await;
         let ann = user("a", "ann");
         let hears = member(&channels, &ann, "db-x");
 
         for kind in [ChangeKind::Created, ChangeKind::Updated, ChangeKind::Deleted] {
-            channels.document_changed(&ann, &change("x", kind, &ann), Cause::outside()).await;
+            change(&channels, "x", kind, &ann).await;
         }
 
         let document = r#"{"id":"1","accountId":"account of ann","title":"é \"q\""}"#;

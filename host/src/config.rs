@@ -15,6 +15,7 @@ use serde::{Deserialize, Deserializer};
 use toml::{Table, Value};
 
 use crate::{
+    dispatcher::EventsConfig,
     edge::client_address::TrustedProxies,
     quota::{FunctionQuota, TenantQuota},
     runtime::{RuntimeConfig, component::CompileConfig, limits::Limits},
@@ -43,6 +44,8 @@ pub struct Config {
     pub function: FunctionQuota,
     /// What one tenant may use.
     pub tenant: TenantQuota,
+    /// What becomes of events whose functions fail.
+    pub events: EventsConfig,
     /// Sizes of the runtime.
     pub runtime: RuntimeConfig,
     /// How components are compiled.

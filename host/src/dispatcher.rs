@@ -21,19 +21,26 @@ use self::slots::{Count, Held, Slot, Slots, Wanted};
 use crate::{
     arguments,
     clock::Clock,
-    event::{Event, EventKind, Spent},
+    documents::{DocumentsError, Work},
+    event::{Delivery, Event, EventKind, Spent},
     event_queue::{EventReceiver, Queued},
-    function::Function,
+    function::{self, Function},
     host_functions::{Call, Invocation, Services},
+    listeners::Matched,
     metrics::Metrics,
-    registry::{Matched, Registry},
+    registry::Registry,
     run::{Outcome, Run},
     runtime::{Ended, Runtime, RuntimeConfig, guests::Owner, limits::Limits},
-    store::Store,
+    store::{Failure, Store, StoreError, Stored, Transaction},
     usage::{Refused, Usage},
 };
 
+mod claims;
+mod retries;
 pub mod slots;
+
+pub use claims::take_up;
+pub use retries::EventsConfig;
 
 /// A function is not called now.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +92,7 @@ pub struct Dispatcher(Arc<Inner>);
 struct Inner {
     parts: Parts,
     slots: Slots,
+    retries: EventsConfig,
     /// Callers that wait for a slot: how many may in all, and for how long.
     queue: usize,
     wait: Duration,
@@ -104,16 +112,34 @@ struct Job {
     matched: Matched,
     /// Shared by the functions that it runs; holds its room in the queue until the last of them has run.
     event: Arc<Queued>,
+    /// When the event is kept for the function until it has run.
+    delivery: Option<Delivery>,
 }
+
+/// What became of an event's way to one function.
+#[derive(PartialEq)]
+enum Way {
+    /// It is at its end.
+    Done,
+    /// The store has it again, and all that stand behind it.
+    GivenBack,
+}
+
+/// A run whose reads have changed meanwhile is repeated so often at once.
+const REPEATS: u32 = 5;
+
+/// How long to wait before a failure is noted again that could not be noted.
+const NOTE_AGAIN: Duration = Duration::from_secs(1);
 
 /// A tenant has at most this part of those who wait.
 const PART: usize = 4;
 
 impl Dispatcher {
     /// A dispatcher of the registry's functions.
-    pub fn new(config: &RuntimeConfig, parts: Parts) -> Self {
+    pub fn new(config: &RuntimeConfig, retries: EventsConfig, parts: Parts) -> Self {
         Self(Arc::new(Inner {
             parts,
+            retries,
             slots: Slots::new(config.slots),
             queue: config.queue,
             wait: Duration::from_millis(config.wait_ms),
@@ -148,12 +174,9 @@ impl Dispatcher {
                 }
             };
             let Some(event) = event else { return };
-            let EventKind::Message(message) = &event.event.kind else { continue };
-            let functions = self.0.parts.registry.listening(&event.event.identity.tenant, message);
-            let channel = message.channel.clone();
             let event = Arc::new(event);
-            for (function, matched) in functions {
-                self.enqueue(Job { function, matched, event: event.clone() }, &channel);
+            for (function, matched, delivery) in self.0.waiting(&event.event) {
+                self.enqueue(Job { function, matched, event: event.clone(), delivery });
             }
         }
     }
@@ -195,8 +218,8 @@ impl Dispatcher {
     }
 
     /// Appends to the lane; the first job of a lane starts the task that empties it.
-    fn enqueue(&self, job: Job, channel: &str) {
-        let key = (job.function.id.clone(), channel.to_owned());
+    fn enqueue(&self, job: Job) {
+        let key = (job.function.id.clone(), job.event.event.key.clone());
         let mut lanes = self.0.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         let lane = lanes.entry(key.clone()).or_default();
         lane.push_back(job);
@@ -258,10 +281,19 @@ impl Inner {
 
     /// Runs a lane's jobs; each stays at its front while it runs, so that only one task works on a lane.
     async fn empty_lane(&self, key: LaneKey) {
-        while let Some(Job { function, matched, event }) = self.front(&key) {
+        while let Some(job) = self.front(&key) {
             let queued = Instant::now();
-            self.run_for_event(&function, matched, &event.event, queued).await;
-            drop(event);
+            let way = match &job.delivery {
+                Some(delivery) => self.deliver(&job, delivery, queued).await,
+                None => {
+                    self.run_for_event(&job.function, job.matched, &job.event.event, queued).await;
+                    Way::Done
+                }
+            };
+            drop(job);
+            if way == Way::GivenBack {
+                self.drop_kept_behind(&key);
+            }
             if !self.advance(&key) {
                 return;
             }
@@ -284,6 +316,128 @@ impl Inner {
         if let Some(function) = self.parts.registry.current(function) {
             self.run(&Due { function: &function, matched, event }, queued.elapsed(), slot).await;
         }
+    }
+
+    /// The functions that run for an event: those that it is kept for, and when it is new, those that it is not kept for.
+    fn waiting(&self, event: &Event) -> Vec<(Arc<Function>, Matched, Option<Delivery>)> {
+        let EventKind::Message(message) = &event.kind else { return Vec::new() };
+        let (registry, tenant) = (&self.parts.registry, &event.identity.tenant);
+        // One that was deleted has taken its deliveries with it.
+        let kept = event.deliveries.iter().filter_map(|delivery| {
+            let function = registry.by_id(tenant, &delivery.function)?;
+            Some((function, delivery.matched, Some(delivery.clone())))
+        });
+        let mut waiting: Vec<_> = kept.collect();
+        if !event.again {
+            let is_kept = |function: &Function| event.deliveries.iter().any(|kept| kept.function == function.id);
+            let others = registry.listening(tenant, message).into_iter().filter(|(function, _)| {
+                // One whose events are kept, and this is not, has it waiting behind others in the store.
+                !is_kept(function) && function.version.delivery == function::Delivery::AtMostOnce
+            });
+            waiting.extend(others.map(|(function, matched)| (function, matched, None)));
+        }
+        waiting
+    }
+
+    /// Runs a function for an event that is kept, until it has run well or the store has the event again.
+    async fn deliver(&self, job: &Job, delivery: &Delivery, queued: Instant) -> Way {
+        let event = &job.event.event;
+        for _ in 0..REPEATS {
+            let Some(function) = self.parts.registry.current(&job.function) else { return Way::Done };
+            let due = Due { function: &function, matched: job.matched, event };
+            if let Err(refused) = self.parts.usage.begin(&function) {
+                if refused.is_first {
+                    self.record_refused(&due, &refused).await;
+                }
+                let retry_at = self.parts.clock.now() + refused.retry_after;
+                let (delivery, error) = (delivery.id, refused.message);
+                return self.give_back(Failure { delivery, error, run: None, retry_at: Some(retry_at) }, None).await;
+            }
+            let slot = self.slots.take(&self.wanted(&function)).await;
+            let begun = Begun::now(&self.parts.clock, queued.elapsed());
+            let started = Instant::now();
+            let mut ended = self.start(&begun.id, &due, true).await;
+            drop(slot);
+            self.count(&due, ended.fuel);
+            let work = ended.work.take();
+            let (mut run, _) = describe(&due, begun, started.elapsed(), ended);
+            self.parts.metrics.ran(&run);
+            // A chain that is at its end does not go on when it is tried again.
+            if matches!(run.outcome, Outcome::Ok | Outcome::Chain) {
+                match self.complete(delivery.id, &run, work, event).await {
+                    Ok(()) => return Way::Done,
+                    Err(DocumentsError::Store(StoreError::Conflict)) => continue,
+                    // Whoever has it now runs it.
+                    Err(DocumentsError::Store(StoreError::ClaimLost)) => return Way::GivenBack,
+                    Err(error) => {
+                        run.outcome = Outcome::Error;
+                        run.error = Some(format!("nothing of what the run did was stored: {error}"));
+                    }
+                }
+            }
+            return self.failed(delivery, run).await;
+        }
+        let error = format!("what the run had read was changed by others each time it ended, {REPEATS} times in a row");
+        self.give_back(self.failure(delivery, error, None), None).await
+    }
+
+    /// Stores all that a run did, and ends the delivery.
+    async fn complete(
+        &self,
+        delivery: i64,
+        run: &Run,
+        work: Option<Box<Work>>,
+        event: &Event,
+    ) -> Result<(), DocumentsError> {
+        let (who, cause) = (event.identity.clone(), event.cause.clone());
+        let nothing = || Transaction::new(who, Stored::UNLIMITED, cause);
+        let mut transaction = work.map_or_else(nothing, |work| work.into_transaction());
+        (transaction.run, transaction.delivery) = (Some(run.clone()), Some(delivery));
+        let services = &self.parts.services;
+        let mails = std::mem::take(&mut transaction.mails);
+        transaction.mails.clone_from(&mails);
+        services.documents.commit(transaction).await?;
+        for mail in &mails {
+            if let Err(error) = services.mailer.queued(mail).await {
+                tracing::warn!(mail = mail.id, %error, "a mail that was queued is not marked as shown");
+            }
+        }
+        Ok(())
+    }
+
+    async fn failed(&self, delivery: &Delivery, run: Run) -> Way {
+        let error = run.error.clone().unwrap_or_else(|| run.outcome.as_str().to_owned());
+        let failure = self.failure(delivery, error, Some(run.id.clone()));
+        self.give_back(failure, Some(run)).await
+    }
+
+    fn failure(&self, delivery: &Delivery, error: String, run: Option<String>) -> Failure {
+        let wait = self.retries.wait(delivery.attempts + 1, rand::random());
+        let retry_at = wait.map(|wait| self.parts.clock.now() + wait);
+        Failure { delivery: delivery.id, error, run, retry_at }
+    }
+
+    /// Tries until the store has noted it: the event is in nobody else's hands before.
+    async fn give_back(&self, failure: Failure, run: Option<Run>) -> Way {
+        loop {
+            match self.parts.store.fail(failure.clone(), run.clone()).await {
+                Ok(()) | Err(StoreError::ClaimLost) => return Way::GivenBack,
+                Err(error) => {
+                    tracing::error!(delivery = failure.delivery, error = %in_full(&error), "a failed event could not be noted; trying again");
+                    tokio::time::sleep(NOTE_AGAIN).await;
+                }
+            }
+        }
+    }
+
+    /// What stands behind a delivery that was given back was given back as well.
+    fn drop_kept_behind(&self, key: &LaneKey) {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(lane) = lanes.get_mut(key) else { return };
+        let before = lane.len();
+        let mut is_front = true;
+        lane.retain(|job| std::mem::take(&mut is_front) || job.delivery.is_none());
+        self.in_lanes.fetch_sub(before - lane.len(), Ordering::Relaxed);
     }
 
     fn wanted(&self, function: &Function) -> Wanted {
@@ -314,60 +468,44 @@ impl Inner {
 
     /// Runs and records. The slot is free again before the run is recorded.
     async fn run(&self, due: &Due<'_>, queued: Duration, slot: Option<Slot>) -> Finished {
-        let begun = Begun { id: uuid::Uuid::new_v4().to_string(), at: self.parts.clock.now(), queued };
+        let begun = Begun::now(&self.parts.clock, queued);
         let started = Instant::now();
-        let ended = match may_follow(due, self.parts.runtime.limits()) {
-            Ok(()) => self.call(&begun.id, due).await,
-            Err(why) => Ended::not_run(Outcome::Chain, why),
-        };
+        let ended = self.start(&begun.id, due, false).await;
         drop(slot);
-        due.event.cause.end(ended.fuel);
-        self.parts.usage.end(due.function, ended.fuel);
+        self.count(due, ended.fuel);
         let finished = self.record(due, begun, started.elapsed(), ended).await;
         self.parts.metrics.ran(&finished.run);
         finished
     }
 
+    /// Runs a function, unless its chain is at its end. `kept`: what it does waits until it is committed.
+    async fn start(&self, run: &str, due: &Due<'_>, kept: bool) -> Ended {
+        match may_follow(due, self.parts.runtime.limits()) {
+            Ok(()) => self.call(run, due, kept).await,
+            Err(why) => Ended::not_run(Outcome::Chain, why),
+        }
+    }
+
+    fn count(&self, due: &Due<'_>, fuel: u64) {
+        due.event.cause.end(fuel);
+        self.parts.usage.end(due.function, fuel);
+    }
+
     async fn record_refused(&self, due: &Due<'_>, refused: &Refused) -> Finished {
-        let id = uuid::Uuid::new_v4().to_string();
-        let begun = Begun { id, at: self.parts.clock.now(), queued: Duration::ZERO };
+        let begun = Begun::now(&self.parts.clock, Duration::ZERO);
         let ended = Ended::not_run(Outcome::Quota, refused.message.clone());
         self.record(due, begun, Duration::ZERO, ended).await
     }
 
     async fn record(&self, due: &Due<'_>, begun: Begun, took: Duration, ended: Ended) -> Finished {
-        let Due { function, event, .. } = due;
-        let run = Run {
-            id: begun.id,
-            tenant: function.tenant.clone(),
-            function: function.id.clone(),
-            version: function.version.number,
-            trigger: due.trigger(),
-            outcome: ended.outcome,
-            error: ended.error,
-            started: begun.at,
-            completed: begun.at + chrono::Duration::from_std(took).unwrap_or_default(),
-            duration_us: micros(took),
-            guest_us: micros(ended.times.running),
-            host_us: micros(took.saturating_sub(ended.times.running + ended.times.waiting)),
-            queued_us: micros(begun.queued),
-            fuel: i64::try_from(ended.fuel).unwrap_or(i64::MAX),
-            peak_memory: i64::try_from(ended.peak_memory).unwrap_or(i64::MAX),
-            used: ended.used,
-            trace_id: event.cause.trace_id.clone(),
-            depth: event.cause.depth,
-            chain: event.cause.path(&function.name),
-            log: ended.log,
-        };
+        let (run, result) = describe(due, begun, took, ended);
         if let Err(error) = self.parts.store.record_run(&run).await {
-            tracing::error!(run = run.id, function = function.name, %error, "a run could not be recorded");
+            tracing::error!(run = run.id, function = due.function.name, %error, "a run could not be recorded");
         }
-        let (id, outcome, us) = (&run.id, run.outcome.as_str(), run.duration_us);
-        tracing::debug!(run = id, function = function.name, outcome, us, "ran");
-        Finished { run, result: ended.result }
+        Finished { run, result }
     }
 
-    async fn call(&self, run: &str, due: &Due<'_>) -> Ended {
+    async fn call(&self, run: &str, due: &Due<'_>, kept: bool) -> Ended {
         let Due { function, matched, event } = *due;
         let (version, runtime) = (&function.version, &self.parts.runtime);
         let component = self.component(function);
@@ -398,7 +536,7 @@ impl Inner {
             cause: event.cause.clone(),
         };
         let limits = version.limits.of_run(runtime.limits());
-        runtime.run(prepared, Invocation::new(self.parts.services.clone(), call, limits), args).await
+        runtime.run(prepared, Invocation::new(self.parts.services.clone(), call, limits, kept), args).await
     }
 
     /// The component that the function runs.
@@ -422,6 +560,12 @@ struct Begun {
     queued: Duration,
 }
 
+impl Begun {
+    fn now(clock: &Clock, queued: Duration) -> Self {
+        Self { id: uuid::Uuid::new_v4().to_string(), at: clock.now(), queued }
+    }
+}
+
 impl Due<'_> {
     /// As the history shows it.
     fn trigger(&self) -> String {
@@ -431,6 +575,36 @@ impl Due<'_> {
             (EventKind::Message(message), Matched::Type) => message.kind.clone(),
         }
     }
+}
+
+/// A run as it is recorded, and what `handle` returned.
+fn describe(due: &Due<'_>, begun: Begun, took: Duration, ended: Ended) -> (Run, Option<String>) {
+    let Due { function, event, .. } = due;
+    let run = Run {
+        id: begun.id,
+        tenant: function.tenant.clone(),
+        function: function.id.clone(),
+        version: function.version.number,
+        trigger: due.trigger(),
+        outcome: ended.outcome,
+        error: ended.error,
+        started: begun.at,
+        completed: begun.at + chrono::Duration::from_std(took).unwrap_or_default(),
+        duration_us: micros(took),
+        guest_us: micros(ended.times.running),
+        host_us: micros(took.saturating_sub(ended.times.running + ended.times.waiting)),
+        queued_us: micros(begun.queued),
+        fuel: i64::try_from(ended.fuel).unwrap_or(i64::MAX),
+        peak_memory: i64::try_from(ended.peak_memory).unwrap_or(i64::MAX),
+        used: ended.used,
+        trace_id: event.cause.trace_id.clone(),
+        depth: event.cause.depth,
+        chain: event.cause.path(&function.name),
+        log: ended.log,
+    };
+    let (id, outcome, us) = (&run.id, run.outcome.as_str(), run.duration_us);
+    tracing::debug!(run = id, function = function.name, outcome, us, "ran");
+    (run, ended.result)
 }
 
 /// Whether the chain of causes may go on with this run.

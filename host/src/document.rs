@@ -155,17 +155,6 @@ pub struct Page {
     pub results: Vec<Document>,
 }
 
-/// A document after one change, for the members of `db-<collection>` and the functions that wait for it.
-#[derive(Clone, Debug)]
-pub struct DocumentChange {
-    /// Collection as the client wrote it.
-    pub collection: String,
-    /// What was done.
-    pub kind: ChangeKind,
-    /// The document after the change; for a deletion as it was.
-    pub document: Document,
-}
-
 /// What was done to a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChangeKind {

@@ -10,14 +10,19 @@ use crate::{
     channels::Channels,
     clock::Clock,
     collection,
-    document::{ChangeKind, Content, Document, DocumentChange, Page, PageRequest},
+    document::{Content, Document, Page, PageRequest},
     event::Cause,
     filter::Filter,
     identity::Identity,
-    permissions,
-    store::{Done, Step, Store, StoreError, Transaction, Updated},
+    listeners::Listener,
+    permissions::{self, Permissions},
+    store::{Committed, Done, Step, Store, StoreError, Transaction, Updated},
     usage::Usage,
 };
+
+pub use work::Work;
+
+mod work;
 
 /// Why something could not be done with documents.
 #[derive(Debug, thiserror::Error)]
@@ -74,9 +79,7 @@ impl Documents {
         cause: Cause,
     ) -> Result<Vec<Document>> {
         check(who, collection)?;
-        let now = self.clock.now();
-        let new = |content| Document::new(Uuid::new_v4().to_string(), who, now, content);
-        let documents = contents.iter().map(new).collect::<std::result::Result<_, _>>().map_err(StoreError::from)?;
+        let documents = contents.iter().map(|content| self.new_document(who, content)).collect::<Result<_>>()?;
         self.change_many(who, Step::Create { collection: collection.to_owned(), documents }, cause).await
     }
 
@@ -165,29 +168,57 @@ impl Documents {
         match self.change(who, step, cause).await? {
             Done::Updated(Updated::Done(document)) => Ok(document),
             Done::Updated(Updated::Forbidden) => Err(DocumentsError::Forbidden),
-            Done::Updated(Updated::Missing) | Done::Documents(_) => Err(DocumentsError::Missing),
+            Done::Updated(Updated::Missing) | Done::Documents(_) | Done::Page(_) => Err(DocumentsError::Missing),
         }
     }
 
     async fn change_many(&self, who: &Identity, step: Step, cause: Cause) -> Result<Vec<Document>> {
         match self.change(who, step, cause).await? {
             Done::Documents(documents) => Ok(documents),
-            Done::Updated(_) => Err(DocumentsError::Missing),
+            Done::Updated(_) | Done::Page(_) => Err(DocumentsError::Missing),
         }
     }
 
     /// Takes one step and tells of what it changed.
     async fn change(&self, who: &Identity, step: Step, cause: Cause) -> Result<Done> {
-        let (this, who) = (self.clone(), who.clone());
+        let most = self.usage.of_tenant(&who.tenant).stored();
+        let listeners = self.listeners(who, &step);
+        let transaction = Transaction::of(who.clone(), most, cause, step, listeners);
+        self.commit(transaction).await?.into_iter().next().ok_or(DocumentsError::Missing)
+    }
+
+    /// Commits what a run has done, and tells of it.
+    pub async fn commit(&self, transaction: Transaction) -> Result<Vec<Done>> {
+        let this = self.clone();
         self.whole(async move {
-            let (collection, kind) = (step.collection().to_owned(), step.kind());
-            let most = this.usage.of_tenant(&who.tenant).stored();
-            let transaction = Transaction { who: who.clone(), most, steps: vec![step] };
-            let done = this.store.commit(transaction).await?.pop().ok_or(DocumentsError::Missing)?;
-            this.tell(&who, &collection, kind, done.changed(), cause).await;
+            let told: Vec<_> = transaction.steps.iter().map(|planned| told_of(&planned.step)).collect();
+            let Committed { done, events } = this.store.commit(transaction).await?;
+            let mut events = events.into_iter();
+            for (permissions, done) in told.iter().zip(&done) {
+                let Some(permissions) = permissions else { continue };
+                for (document, event) in done.documents().iter().zip(events.by_ref()) {
+                    this.channels.changed(permissions, document, event).await;
+                }
+            }
+            for event in events {
+                this.channels.sent(event).await;
+            }
             Ok(done)
         })
         .await
+    }
+
+    /// A document that is not stored yet.
+    fn new_document(&self, who: &Identity, content: &Content) -> Result<Document> {
+        let document = Document::new(Uuid::new_v4().to_string(), who, self.clock.now(), content);
+        Ok(document.map_err(StoreError::from)?)
+    }
+
+    /// The functions that the changes of a step are kept for.
+    fn listeners(&self, who: &Identity, step: &Step) -> Vec<Listener> {
+        let Some(kind) = step.kind() else { return Vec::new() };
+        let channel = format!("db-{}", step.collection());
+        self.channels.listeners().of(&who.tenant, &channel, kind.message_type())
     }
 
     /// Does something to its end, also when whoever asked for it goes away: a change without its event would be an event lost.
@@ -195,13 +226,11 @@ impl Documents {
         // The task only fails to join by a panic, which has been reported, or when the server has ended.
         tokio::spawn(change).await.unwrap_or(Err(DocumentsError::Interrupted))
     }
+}
 
-    async fn tell(&self, who: &Identity, collection: &str, kind: ChangeKind, changed: &[Document], cause: Cause) {
-        for document in changed {
-            let change = DocumentChange { collection: collection.to_owned(), kind, document: document.clone() };
-            self.channels.document_changed(who, &change, cause.clone()).await;
-        }
-    }
+/// Who may read the documents that a step changes, if it changes any.
+fn told_of(step: &Step) -> Option<Permissions> {
+    step.kind().map(|_| Permissions::of(step.collection()))
 }
 
 fn check(who: &Identity, collection: &str) -> Result<()> {

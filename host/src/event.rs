@@ -5,9 +5,15 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{identity::Identity, message::Message};
+use crate::{
+    document::{ChangeKind, Document},
+    identity::Identity,
+    listeners::Matched,
+    message::Message,
+};
 
 /// One thing that functions may wait for.
 #[derive(Clone, Debug)]
@@ -18,6 +24,25 @@ pub struct Event {
     pub kind: EventKind,
     /// What it happened because of.
     pub cause: Cause,
+    /// Each function runs for the events of one key one after the other: of one channel, or of one document.
+    pub key: String,
+    /// The functions that it is kept for.
+    pub deliveries: Vec<Delivery>,
+    /// Whether it was taken up again: then only those run for it that it is kept for.
+    pub again: bool,
+}
+
+/// An event on its way to a function that it is kept for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Names it in the store.
+    pub id: i64,
+    /// Id of the function.
+    pub function: String,
+    /// How the function's trigger fits.
+    pub matched: Matched,
+    /// Runs for it that failed.
+    pub attempts: u32,
 }
 
 /// What happened, with all that a function is told of it.
@@ -67,6 +92,27 @@ struct Budget {
     fuel: AtomicU64,
 }
 
+/// An event as it is kept.
+#[derive(Serialize, Deserialize)]
+struct Kept<I, M, K> {
+    identity: I,
+    message: M,
+    key: K,
+    cause: KeptCause,
+}
+
+/// A chain as it is kept, with what is left of its budget. Events of one chain that are taken up again each have a budget of their
+/// own from there.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct KeptCause {
+    trace: String,
+    depth: u32,
+    before: Vec<String>,
+    runs: u64,
+    fuel: u64,
+}
+
 /// A chain has used up what it may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spent {
@@ -111,16 +157,79 @@ impl Cause {
         }
     }
 
+    fn to_kept(&self) -> KeptCause {
+        let left = |of: fn(&Budget) -> &AtomicU64| {
+            self.before.as_deref().map_or(0, |link| of(&link.budget).load(Ordering::Relaxed))
+        };
+        KeptCause {
+            trace: self.trace_id.clone(),
+            depth: self.depth,
+            before: self.links().map(|link| link.function.clone()).collect(),
+            runs: left(|budget| &budget.runs),
+            fuel: left(|budget| &budget.fuel),
+        }
+    }
+
+    fn from_kept(kept: KeptCause) -> Self {
+        let budget = Arc::new(Budget { runs: kept.runs.into(), fuel: kept.fuel.into() });
+        let link = |before, function| Some(Arc::new(Link { function, before, budget: budget.clone() }));
+        let before = kept.before.into_iter().rev().fold(None, link);
+        Self { trace_id: kept.trace, depth: kept.depth, before }
+    }
+
+    /// The runs before, the last one first.
+    fn links(&self) -> impl Iterator<Item = &Link> {
+        std::iter::successors(self.before.as_deref(), |link| link.before.as_deref())
+    }
+
     /// The functions of the chain in order, with `last` at the end: `a → b → a`.
     pub fn path(&self, last: &str) -> String {
-        let before = std::iter::successors(self.before.as_deref(), |link| link.before.as_deref());
-        let mut names: Vec<&str> = std::iter::once(last).chain(before.map(|link| link.function.as_str())).collect();
+        let mut names: Vec<&str> =
+            std::iter::once(last).chain(self.links().map(|link| link.function.as_str())).collect();
         names.reverse();
         names.join(" → ")
     }
 }
 
 impl Event {
+    /// A call of one function over HTTP.
+    pub fn web(identity: Identity, request: WebRequest) -> Self {
+        let (kind, cause) = (EventKind::Web(request), Cause::outside());
+        Self { identity, kind, cause, key: String::new(), deliveries: Vec::new(), again: false }
+    }
+
+    /// A message in a channel.
+    pub fn message(identity: Identity, message: Message, cause: Cause) -> Self {
+        let key = message.channel.clone();
+        Self { identity, kind: EventKind::Message(message), cause, key, deliveries: Vec::new(), again: false }
+    }
+
+    /// A changed document; for a deletion as it was.
+    pub fn change(identity: Identity, collection: &str, kind: ChangeKind, document: &Document, cause: Cause) -> Self {
+        let data = match kind {
+            ChangeKind::Created | ChangeKind::Updated => document.text.to_string(),
+            ChangeKind::Deleted => Value::from(&*document.id).to_string(),
+        };
+        let channel = format!("db-{collection}");
+        let key = format!("{channel}/{}", document.id);
+        let message = Message { kind: kind.message_type().into(), data, channel, ..Message::default() };
+        Self { key, ..Self::message(identity, message, cause) }
+    }
+
+    /// The text that it is kept as; `None` for what is never kept.
+    pub fn to_text(&self) -> Option<String> {
+        let EventKind::Message(message) = &self.kind else { return None };
+        let kept = Kept { identity: &self.identity, message, key: &self.key, cause: self.cause.to_kept() };
+        serde_json::to_string(&kept).ok()
+    }
+
+    /// The event that was kept as a text; `None` when this is none.
+    pub fn from_text(text: &str, deliveries: Vec<Delivery>) -> Option<Self> {
+        let kept: Kept<Identity, Message, String> = serde_json::from_str(text).ok()?;
+        let cause = Cause::from_kept(kept.cause);
+        Some(Self { key: kept.key, deliveries, again: true, ..Self::message(kept.identity, kept.message, cause) })
+    }
+
     /// Bytes that it takes while it waits, about.
     pub fn bytes(&self) -> usize {
         const FIXED: usize = 512;
@@ -135,6 +244,28 @@ impl Event {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_is_the_same_after_it_was_kept() {
+        let message =
+            Message { channel: "lobby".into(), kind: "chan_out".into(), data: "ä".into(), ..Message::default() };
+        let cause = Cause::outside().by("a", 5, 100).by("b", 0, 0);
+        cause.end(10);
+        let event = Event::message(Identity::anonymous("one".into()), message.clone(), cause.clone());
+
+        let again = Event::from_text(&event.to_text().unwrap_or_default(), Vec::new());
+
+        let Some(Event { identity, kind: EventKind::Message(kept), cause: kept_cause, again: true, .. }) = again else {
+            unreachable!("it was kept as {:?}", event.to_text())
+        };
+        assert_eq!((identity, kept), (event.identity, message));
+        assert_eq!(
+            (kept_cause.depth, kept_cause.path("c"), &kept_cause.trace_id),
+            (2, "a → b → c".into(), &cause.trace_id)
+        );
+        assert_eq!(kept_cause.to_kept().fuel, 90);
+        assert_eq!(std::iter::repeat_with(|| kept_cause.begin()).take_while(Result::is_ok).count(), 5);
+    }
 
     #[test]
     fn a_chain_knows_its_way_and_shares_one_budget() {

@@ -99,6 +99,17 @@ impl EventSender {
     }
 }
 
+impl EventSender {
+    /// Room for an event of a tenant if there is some now.
+    pub fn room_now(&self, tenant: &Arc<str>, bytes: usize) -> Option<Room<'_>> {
+        let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX).min(self.rooms.share.units);
+        let (own, all) = (self.rooms.of(tenant), &self.rooms.all);
+        let take = |semaphore: &Arc<Semaphore>, permits| semaphore.clone().try_acquire_many_owned(permits).ok();
+        let held = [take(&own.events, 1)?, take(&own.units, units)?, take(&all.events, 1)?, take(&all.units, units)?];
+        (!self.events.is_closed()).then_some(Room { events: &self.events, held })
+    }
+}
+
 impl Room<'_> {
     /// Hands the event in. It is dropped when nobody takes events any more.
     pub fn send(self, event: Event) {
@@ -151,19 +162,11 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
-    use crate::{
-        event::{Cause, EventKind},
-        identity::Identity,
-        message::Message,
-    };
+    use crate::{event::Cause, identity::Identity, message::Message};
 
     fn event(tenant: &str, bytes: usize) -> Event {
         let message = Message { data: "x".repeat(bytes), ..Message::default() };
-        Event {
-            identity: Identity::anonymous(tenant.into()),
-            kind: EventKind::Message(message),
-            cause: Cause::outside(),
-        }
+        Event::message(Identity::anonymous(tenant.into()), message, Cause::outside())
     }
 
     fn has_room(sender: &EventSender, tenant: &str, bytes: usize) -> bool {

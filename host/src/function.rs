@@ -2,11 +2,38 @@
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 
 use crate::quota::OwnLimits;
 
 /// The trigger of functions that are called by name over HTTP.
 pub const WEB_TRIGGER: &str = "web";
+
+/// What happens to an event when the function does not run well for it, or the server ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Delivery {
+    /// It is kept until the function has run for it, and tried again.
+    #[default]
+    AtLeastOnce,
+    /// It is gone: faster, for functions that can miss one.
+    AtMostOnce,
+}
+
+impl Delivery {
+    /// The word in the API and the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AtLeastOnce => "at-least-once",
+            Self::AtMostOnce => "at-most-once",
+        }
+    }
+
+    /// Reads what [`Self::as_str`] wrote.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::AtLeastOnce, Self::AtMostOnce].into_iter().find(|delivery| delivery.as_str() == text)
+    }
+}
 
 /// A function with its current version.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,8 +67,26 @@ pub struct Version {
     pub hash: String,
     /// Limits that its owner made narrower than the operator's.
     pub limits: OwnLimits,
+    /// Whether its events are kept until it has run.
+    pub delivery: Delivery,
     /// When it was uploaded.
     pub created: DateTime<Utc>,
+}
+
+impl Version {
+    /// What its owner decided with it.
+    pub fn settings(&self) -> Settings {
+        Settings { limits: self.limits, delivery: self.delivery }
+    }
+}
+
+/// What the owner of a function decides with a version.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Limits narrower than the operator's.
+    pub limits: OwnLimits,
+    /// Whether events are kept until the function has run.
+    pub delivery: Delivery,
 }
 
 /// What a version holds, in memory.

@@ -17,6 +17,7 @@ pub mod trigger;
 
 pub mod event;
 pub mod event_queue;
+pub mod listeners;
 pub mod message;
 
 pub mod arguments;

@@ -140,22 +140,33 @@ impl Mailer {
 
     /// Checks a mail and queues it: when this returns, it is stored.
     pub async fn queue(&self, tenant: &str, run: Option<&str>, message: MailMessage) -> Result<(), MailError> {
+        let mail = self.checked(tenant, run, message)?;
+        self.0.store.queue_mail(&mail).await?;
+        self.queued(&mail).await
+    }
+
+    /// A mail that may be sent, for [`Self::queued`] once it is stored.
+    pub fn checked(&self, tenant: &str, run: Option<&str>, message: MailMessage) -> Result<Mail, MailError> {
         let mailer = &self.0;
         let receivers = check(&message)?;
         let now = mailer.clock.now();
         mailer.count(tenant, &receivers, now)?;
-        let mail = Mail {
+        Ok(Mail {
             id: uuid::Uuid::new_v4().to_string(),
             tenant: tenant.to_owned(),
             run: run.map(str::to_owned),
             message,
             created: now,
-        };
-        mailer.store.queue_mail(&mail).await?;
+        })
+    }
+
+    /// Sends a mail that was stored.
+    pub async fn queued(&self, mail: &Mail) -> Result<(), MailError> {
+        let mailer = &self.0;
         match mailer.delivery {
             Delivery::Shown => {
-                show(&mail);
-                mailer.store.mail_sent(&mail.id, now, &mail.message).await?;
+                show(mail);
+                mailer.store.mail_sent(&mail.id, mailer.clock.now(), &mail.message).await?;
             }
             Delivery::Smtp(_) => mailer.queued.notify_one(),
             Delivery::Kept => {}

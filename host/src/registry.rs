@@ -10,9 +10,9 @@ use std::{
 };
 
 use crate::{
-    function::{self, Function, Upload, Version, WEB_TRIGGER},
+    function::{self, Function, Settings, Upload, Version},
+    listeners::{Listeners, Matched, matched},
     message::{MAX_NAME, Message},
-    quota::OwnLimits,
     runtime::{Runtime, Uploaded, compile::UploadError},
     store::{NewCode, NewVersion, Store, StoreError},
     usage::Usage,
@@ -60,15 +60,6 @@ pub struct Deployed {
     pub log: Vec<String>,
 }
 
-/// How a function's trigger fits a message; it decides what a `handle` without parameters receives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Matched {
-    /// The trigger is the message's channel.
-    Channel,
-    /// The trigger is the message's type.
-    Type,
-}
-
 /// The functions of all tenants. Cheap to clone.
 #[derive(Clone)]
 pub struct Registry(Arc<Inner>);
@@ -78,12 +69,10 @@ struct Inner {
     runtime: Runtime,
     usage: Usage,
     functions: RwLock<HashMap<String, Tenant>>,
+    listeners: Listeners,
     /// One change at a time, so that what is in memory is what was stored last.
     changing: tokio::sync::Mutex<()>,
 }
-
-/// Somebody joins a channel: no message in it, so only functions with this trigger run, not those of the channel.
-const JOIN: &str = "join";
 
 /// Functions of one tenant by name.
 type Tenant = HashMap<String, Arc<Function>>;
@@ -92,13 +81,20 @@ type Result<T> = std::result::Result<T, RegistryError>;
 
 impl Registry {
     /// Loads all functions of the store.
-    pub async fn load(store: Arc<dyn Store>, runtime: Runtime, usage: Usage) -> std::result::Result<Self, StoreError> {
+    pub async fn load(
+        store: Arc<dyn Store>,
+        runtime: Runtime,
+        usage: Usage,
+        listeners: Listeners,
+    ) -> std::result::Result<Self, StoreError> {
         let mut functions: HashMap<String, Tenant> = HashMap::new();
         for function in store.all_functions().await? {
+            listeners.set(&function);
             functions.entry(function.tenant.clone()).or_default().insert(function.name.clone(), Arc::new(function));
         }
         let changing = tokio::sync::Mutex::new(());
-        let registry = Self(Arc::new(Inner { store, runtime, usage, functions: RwLock::new(functions), changing }));
+        let registry =
+            Self(Arc::new(Inner { store, runtime, usage, functions: RwLock::new(functions), listeners, changing }));
         // What a crash or a refused upload left behind.
         let unused = registry.0.store.unused_hashes(registry.0.runtime.kept()).await?;
         registry.0.runtime.sweep(unused).await;
@@ -122,13 +118,21 @@ impl Registry {
         self.get(&function.tenant, &function.name).filter(|current| current.id == function.id)
     }
 
+    /// A function by id.
+    pub fn by_id(&self, tenant: &str, id: &str) -> Option<Arc<Function>> {
+        let functions = self.0.functions.read().unwrap_or_else(PoisonError::into_inner);
+        functions.get(tenant)?.values().find(|function| function.id == id).cloned()
+    }
+
     /// Functions that wait for a message, in the order of their names.
     pub fn listening(&self, tenant: &str, message: &Message) -> Vec<(Arc<Function>, Matched)> {
         let functions = self.0.functions.read().unwrap_or_else(PoisonError::into_inner);
         let Some(tenant) = functions.get(tenant) else { return Vec::new() };
         let mut listening: Vec<_> = tenant
             .values()
-            .filter_map(|function| Some((function.clone(), matched(&function.trigger, message)?)))
+            .filter_map(|function| {
+                Some((function.clone(), matched(&function.trigger, &message.channel, &message.kind)?))
+            })
             .collect();
         listening.sort_by(|(one, _), (two, _)| one.name.cmp(&two.name));
         listening
@@ -141,7 +145,7 @@ impl Registry {
         name: &str,
         trigger: &str,
         upload: Upload,
-        limits: OwnLimits,
+        settings: Settings,
     ) -> Result<Deployed> {
         if let Some(error) = function::name_error(name) {
             return Err(RegistryError::Name(error));
@@ -151,7 +155,7 @@ impl Registry {
             return Err(StoreError::NameTaken(name.into()).into());
         }
         self.check_room(tenant)?;
-        let (version, log) = self.upload(tenant, name, upload, limits).await?;
+        let (version, log) = self.upload(tenant, name, upload, settings).await?;
         let (this, tenant, name, trigger) = (self.clone(), tenant.clone(), name.to_owned(), trigger.to_owned());
         let function = whole(async move {
             let _changing = this.0.changing.lock().await;
@@ -175,13 +179,13 @@ impl Registry {
         name: &str,
         trigger: Option<&str>,
         upload: Upload,
-        limits: OwnLimits,
+        settings: Settings,
     ) -> Result<Deployed> {
         let unknown = || RegistryError::Unknown(name.into());
         let current = self.get(tenant, name).ok_or_else(unknown)?;
         let trigger = trigger.filter(|trigger| !trigger.is_empty()).unwrap_or(&current.trigger);
         check_trigger(trigger)?;
-        let (version, log) = self.upload(tenant, name, upload, limits).await?;
+        let (version, log) = self.upload(tenant, name, upload, settings).await?;
         let (this, tenant, trigger) = (self.clone(), tenant.clone(), trigger.to_owned());
         let function = whole(async move {
             let _changing = this.0.changing.lock().await;
@@ -229,8 +233,8 @@ impl Registry {
             let deleted = this.0.store.delete_function(&tenant, &name).await?;
             {
                 let mut functions = this.0.functions.write().unwrap_or_else(PoisonError::into_inner);
-                if let Some(tenant) = functions.get_mut(&tenant) {
-                    tenant.remove(&name);
+                if let Some(function) = functions.get_mut(&tenant).and_then(|tenant| tenant.remove(&name)) {
+                    this.0.listeners.remove(&function.tenant, &function.id);
                 }
             }
             this.forget(hashes).await;
@@ -275,7 +279,7 @@ impl Registry {
         tenant: &Arc<str>,
         name: &str,
         upload: Upload,
-        limits: OwnLimits,
+        settings: Settings,
     ) -> Result<(NewVersion, Vec<String>)> {
         let allowance = Duration::from_millis(self.0.usage.of_tenant(tenant).compile_ms);
         let Uploaded { hash, parameters, log } = self.0.runtime.upload(tenant, name, &upload, allowance).await?;
@@ -283,11 +287,13 @@ impl Registry {
             Upload::JavaScript(source) => NewCode::JavaScript { source, parameters },
             Upload::Component(bytes) => NewCode::Component(bytes),
         };
-        Ok((NewVersion { code, hash, limits }, log))
+        let Settings { limits, delivery } = settings;
+        Ok((NewVersion { code, hash, limits, delivery }, log))
     }
 
     fn set(&self, function: Function) -> Arc<Function> {
         let function = Arc::new(function);
+        self.0.listeners.set(&function);
         let mut functions = self.0.functions.write().unwrap_or_else(PoisonError::into_inner);
         functions.entry(function.tenant.clone()).or_default().insert(function.name.clone(), function.clone());
         function
@@ -298,17 +304,6 @@ impl Registry {
 async fn whole<T: Send + 'static>(change: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
     let changed = tokio::spawn(change).await;
     changed.unwrap_or_else(|panic| Err(UploadError::Internal(panic.into()).into()))
-}
-
-/// A trigger is compared with the channel and with the type, so that functions of both generations run (reference, 0.2).
-fn matched(trigger: &str, message: &Message) -> Option<Matched> {
-    if trigger == WEB_TRIGGER {
-        None
-    } else if trigger == message.channel && message.kind != JOIN {
-        Some(Matched::Channel)
-    } else {
-        (trigger == message.kind).then_some(Matched::Type)
-    }
 }
 
 fn check_trigger(trigger: &str) -> Result<()> {
@@ -322,32 +317,4 @@ fn check_trigger(trigger: &str) -> Result<()> {
         return Ok(());
     };
     Err(RegistryError::Trigger(error))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn message(channel: &str, kind: &str) -> Message {
-        Message { channel: channel.into(), kind: kind.into(), ..Message::default() }
-    }
-
-    #[test]
-    fn a_trigger_fits_the_channel_or_the_type() {
-        assert_eq!(matched("lobby", &message("lobby", "chan_out")), Some(Matched::Channel));
-        assert_eq!(matched("chan_out", &message("lobby", "chan_out")), Some(Matched::Type));
-        assert_eq!(matched("db-tasks", &message("db-tasks", "db_created")), Some(Matched::Channel));
-        assert_eq!(matched("other", &message("lobby", "chan_out")), None);
-    }
-
-    #[test]
-    fn joining_a_channel_is_no_message_in_it() {
-        assert_eq!(matched("lobby", &message("lobby", "join")), None);
-        assert_eq!(matched("join", &message("lobby", "join")), Some(Matched::Type));
-    }
-
-    #[test]
-    fn a_web_function_never_listens() {
-        assert_eq!(matched("web", &message("web", "web")), None);
-    }
 }

@@ -153,12 +153,13 @@ impl From<StoreError> for ApiError {
             StoreError::EmailTaken | StoreError::TenantTaken | StoreError::NameTaken(_) | StoreError::TaskTaken(_) => {
                 Self::Conflict(text)
             }
+            StoreError::Conflict => Self::Conflict(text),
             StoreError::Forbidden => Self::Forbidden(text),
             StoreError::Invalid(_) => Self::BadRequest(text),
             StoreError::TooLarge(_) => Self::TooLarge(text),
             StoreError::Full | StoreError::Quota(_) => Self::StorageFull(text),
             StoreError::Unavailable(_) => Self::DatabaseAway(text),
-            StoreError::Unusable(_) | StoreError::Database(_) => Self::Internal(error.into()),
+            StoreError::ClaimLost | StoreError::Unusable(_) | StoreError::Database(_) => Self::Internal(error.into()),
         }
     }
 }
@@ -196,6 +197,7 @@ impl From<ChannelError> for ApiError {
             ChannelError::Invalid(text) => Self::BadRequest(text),
             ChannelError::Forbidden(text) => Self::Forbidden(text),
             ChannelError::Unavailable => Self::Unavailable,
+            ChannelError::Store(error) => error.into(),
         }
     }
 }

@@ -23,8 +23,8 @@ use crate::{
     app::App,
     clock::rfc3339,
     dispatcher::NotCalled,
-    event::{Cause, Event, EventKind},
-    function::{Code, Function, Upload, Version, WEB_TRIGGER},
+    event::Event,
+    function::{Code, Function, Settings, Upload, Version, WEB_TRIGGER},
     identity::Identity,
     quota::OwnLimits,
     registry::{Deployed, RegistryError},
@@ -75,6 +75,7 @@ struct FunctionView {
     trigger: String,
     /// `javascript`, or `component`, which has no `code` here.
     kind: &'static str,
+    delivery: &'static str,
     code: String,
     version: i64,
     last_updated: String,
@@ -180,16 +181,17 @@ const NOTHING: Upload = Upload::JavaScript(String::new());
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
 async fn add(Root(who): Root, State(app): State<App>, uploaded: Uploaded) -> Answer {
-    let Uploaded { name, trigger, code, limits, .. } = uploaded;
+    let Uploaded { name, trigger, code, limits, delivery, .. } = uploaded;
     let limits = own_limits(&app, OwnLimits::default(), &limits)?;
-    let deployed = app.registry.add(&who.tenant, &name, &trigger, code.unwrap_or(NOTHING), limits).await?;
+    let settings = Settings { limits, delivery: delivery.unwrap_or_default() };
+    let deployed = app.registry.add(&who.tenant, &name, &trigger, code.unwrap_or(NOTHING), settings).await?;
     tracing::info!(function = name, trigger, "function added");
     Ok(json_value(StatusCode::OK, &DeployedView::from(deployed)))
 }
 
 /// The original names the function by id; a name is accepted as well.
 async fn update(Root(who): Root, State(app): State<App>, uploaded: Uploaded) -> Answer {
-    let Uploaded { id, name, trigger, code, limits } = uploaded;
+    let Uploaded { id, name, trigger, code, limits, delivery } = uploaded;
     let name = match app.store.function_by_id(&who.tenant, &id).await? {
         Some(function) => function.name,
         None if name.is_empty() && id.is_empty() => {
@@ -200,13 +202,14 @@ async fn update(Root(who): Root, State(app): State<App>, uploaded: Uploaded) -> 
     };
     let current = app.registry.get(&who.tenant, &name).ok_or_else(|| RegistryError::Unknown(name.clone()))?;
     let limits = own_limits(&app, current.version.limits, &limits)?;
-    // Limits can be changed without sending the code again.
+    let settings = Settings { limits, delivery: delivery.unwrap_or(current.version.delivery) };
+    // These can be changed without sending the code again.
     let code = match code {
         Some(code) => code,
-        None if limits != current.version.limits => code_of(&app, &current).await?,
+        None if settings != current.version.settings() => code_of(&app, &current).await?,
         None => NOTHING,
     };
-    let deployed = app.registry.update(&who.tenant, &name, Some(&trigger), code, limits).await?;
+    let deployed = app.registry.update(&who.tenant, &name, Some(&trigger), code, settings).await?;
     tracing::info!(function = name, version = deployed.function.version.number, "function updated");
     Ok(json_value(StatusCode::OK, &DeployedView::from(deployed)))
 }
@@ -377,7 +380,7 @@ async fn run(
     body: &Bytes,
 ) -> Answer {
     let request = http::request(query, headers, body).map_err(ApiError::BadRequest)?;
-    let event = Event { identity, kind: EventKind::Web(request), cause: Cause::outside() };
+    let event = Event::web(identity, request);
     Ok(http::answer(&app.dispatcher.call(function, event).await?))
 }
 
@@ -389,6 +392,7 @@ impl From<&Function> for FunctionView {
             name: function.name.clone(),
             trigger: function.trigger.clone(),
             kind: function.version.code.kind(),
+            delivery: function.version.delivery.as_str(),
             code: function.version.code.source().to_owned(),
             version: function.version.number,
             last_updated: rfc3339(function.version.created),

@@ -20,6 +20,7 @@ use self::error::ApiError;
 use crate::app::App;
 
 pub mod accounts;
+pub mod dead_letters;
 pub mod documents;
 pub mod error;
 pub mod extract;
@@ -55,6 +56,7 @@ pub fn router(app: App) -> Router {
         .merge(documents::root_routes())
         .merge(functions::root_routes(app.config.limits.upload_bytes))
         .merge(stats::routes())
+        .merge(dead_letters::routes())
         .merge(mail::routes())
         .merge(operator::routes());
     let system = Router::new().route("/ping", any(ping)).route("/healthz", any(alive)).route("/readyz", any(ready));

@@ -13,7 +13,7 @@ use super::{
     error::ApiError,
     extract::{Query, RawBody, object},
 };
-use crate::function::Upload;
+use crate::function::{Delivery, Upload};
 
 /// How every WebAssembly binary begins.
 const MAGIC: &[u8] = b"\0asm";
@@ -34,6 +34,8 @@ pub struct Uploaded {
     pub code: Option<Upload>,
     /// Limits narrower than the operator's; without them an update keeps those there are.
     pub limits: Map<String, Value>,
+    /// `at-least-once` or `at-most-once`; without it an update keeps what there is.
+    pub delivery: Option<Delivery>,
 }
 
 /// What stands in a JSON body or in the URL.
@@ -45,6 +47,7 @@ struct Fields {
     trigger: String,
     code: String,
     limits: Map<String, Value>,
+    delivery: String,
 }
 
 /// The same in a URL, where the limits are the text of a JSON object.
@@ -55,6 +58,7 @@ struct Parameters {
     name: String,
     trigger: String,
     limits: String,
+    delivery: String,
 }
 
 impl<S: Send + Sync> FromRequest<S> for Uploaded {
@@ -71,16 +75,17 @@ impl<S: Send + Sync> FromRequest<S> for Uploaded {
         let query = Query::<Parameters>::from_request_parts(&mut parts, state).await;
         let RawBody(body) = RawBody::from_request(Request::from_parts(parts, body), state).await?;
         if media_type == "application/wasm" || body.starts_with(MAGIC) {
-            let Query(Parameters { id, name, trigger, limits }) = query?;
-            return Ok(Self { id, name, trigger, code: Some(Upload::Component(body)), limits: parse_limits(&limits)? });
+            let Query(Parameters { id, name, trigger, limits, delivery }) = query?;
+            let (limits, delivery) = (parse_limits(&limits)?, parse_delivery(&delivery)?);
+            return Ok(Self { id, name, trigger, code: Some(Upload::Component(body)), limits, delivery });
         }
-        let Fields { id, name, trigger, code, limits } = object(&body)?;
+        let Fields { id, name, trigger, code, limits, delivery } = object(&body)?;
         let code = (!code.is_empty()).then_some(Upload::JavaScript(code));
-        Ok(Self { id, name, trigger, code, limits })
+        Ok(Self { id, name, trigger, code, limits, delivery: parse_delivery(&delivery)? })
     }
 }
 
-/// Reads the fields `id`, `name`, `trigger`, `limits` and the file `code`, which is a component or JavaScript.
+/// Reads the fields `id`, `name`, `trigger`, `limits`, `delivery` and the file `code`, which is a component or JavaScript.
 async fn from_form(mut form: Multipart) -> Result<Uploaded, ApiError> {
     let mut uploaded = Uploaded::default();
     while let Some(field) = form.next_field().await.map_err(of_form)? {
@@ -90,6 +95,7 @@ async fn from_form(mut form: Multipart) -> Result<Uploaded, ApiError> {
             "name" => uploaded.name = field.text().await.map_err(of_form)?,
             "trigger" => uploaded.trigger = field.text().await.map_err(of_form)?,
             "limits" => uploaded.limits = parse_limits(&field.text().await.map_err(of_form)?)?,
+            "delivery" => uploaded.delivery = parse_delivery(&field.text().await.map_err(of_form)?)?,
             "code" => {
                 let is_wasm = field.content_type() == Some("application/wasm");
                 uploaded.code = code(is_wasm, field.bytes().await.map_err(of_form)?)?;
@@ -120,6 +126,15 @@ fn parse_limits(text: &str) -> Result<Map<String, Value>, ApiError> {
         "" => Ok(Map::new()),
         text => serde_json::from_str(text)
             .map_err(|error| ApiError::BadRequest(format!("`limits` is not the text of a JSON object: {error}"))),
+    }
+}
+
+fn parse_delivery(text: &str) -> Result<Option<Delivery>, ApiError> {
+    match text {
+        "" => Ok(None),
+        text => Delivery::parse(text).map(Some).ok_or_else(|| {
+            ApiError::BadRequest(format!("`delivery` is `{text}`: give `at-least-once` or `at-most-once`"))
+        }),
     }
 }
 

@@ -12,7 +12,11 @@ use axum::{
 };
 use serde::Deserialize;
 
-use crate::{accounts::DEV_TENANT, app::App, function::Upload, quota::OwnLimits};
+use crate::{
+    accounts::DEV_TENANT,
+    app::App,
+    function::{Settings, Upload},
+};
 
 /// An example by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -58,8 +62,10 @@ impl Example {
         let upload = Upload::JavaScript(SOURCE.into());
         match app.registry.get(&tenant, &name) {
             Some(current) if current.version.code.source() == SOURCE && current.trigger == trigger => return Ok(()),
-            Some(current) => app.registry.update(&tenant, &name, Some(&trigger), upload, current.version.limits).await,
-            None => app.registry.add(&tenant, &name, &trigger, upload, OwnLimits::default()).await,
+            Some(current) => {
+                app.registry.update(&tenant, &name, Some(&trigger), upload, current.version.settings()).await
+            }
+            None => app.registry.add(&tenant, &name, &trigger, upload, Settings::default()).await,
         }
         .context("the example's function cannot be deployed")?;
         Ok(())

@@ -9,7 +9,14 @@ impl Host for Invocation {
     async fn publish(&mut self, channel: String, kind: String, data: String) -> Result<std::result::Result<(), Error>> {
         self.count_message(channel.len() + kind.len() + data.len())?;
         let message = Message { sid: self.call.function.to_string(), kind, data, channel, token: String::new() };
-        let sent = self.services.channels.publish(&self.call.identity, message, self.cause.clone()).await;
+        let (channels, who, cause) = (&self.services.channels, &self.call.identity, self.cause.clone());
+        let sent = match &mut self.work {
+            Some(work) => channels.checked(who, message, cause).map(|event| {
+                let listeners = channels.listeners_of(&event);
+                work.send(event, listeners);
+            }),
+            None => channels.publish(who, message, cause).await,
+        };
         Ok(sent.map_err(Error::from))
     }
 

@@ -24,7 +24,10 @@ impl Host for Invocation {
 
     async fn get(&mut self, collection: String, id: String) -> Answer<String> {
         self.count_read(0)?;
-        let found = self.services.documents.get(&self.call.identity, &collection, &id).await;
+        let found = match &mut self.work {
+            Some(work) => work.get(&collection, &id).await,
+            None => self.services.documents.get(&self.call.identity, &collection, &id).await,
+        };
         self.answer(found.map(|document| document.text.to_string()))
     }
 
@@ -48,33 +51,50 @@ impl Host for Invocation {
     async fn delete(&mut self, collection: String, id: String) -> Answer<u32> {
         self.count_write(0)?;
         let who = &self.call.identity;
-        let deleted = self.services.documents.delete(who, &collection, &id, self.cause.clone()).await;
+        let deleted = match &mut self.work {
+            Some(work) => work.delete(&collection, &id).await,
+            None => self.services.documents.delete(who, &collection, &id, self.cause.clone()).await,
+        };
         Ok(deleted.map(u32::from).map_err(Error::from))
     }
 }
 
 impl Invocation {
-    async fn create_document(&self, collection: &str, text: &str) -> std::result::Result<String, Error> {
+    async fn create_document(&mut self, collection: &str, text: &str) -> std::result::Result<String, Error> {
         let content = document(text)?;
         let (who, cause) = (&self.call.identity, self.cause.clone());
-        let created = self.services.documents.create(who, collection, content, cause).await?;
+        let created = match &mut self.work {
+            Some(work) => work.create(collection, &content)?,
+            None => self.services.documents.create(who, collection, content, cause).await?,
+        };
         Ok(created.text.to_string())
     }
 
-    async fn update_document(&self, collection: &str, id: &str, text: &str) -> std::result::Result<String, Error> {
+    async fn update_document(&mut self, collection: &str, id: &str, text: &str) -> std::result::Result<String, Error> {
         let changes = document(text)?;
         let (who, cause) = (&self.call.identity, self.cause.clone());
-        let updated = self.services.documents.update(who, collection, id, changes, cause).await?;
+        let updated = match &mut self.work {
+            Some(work) => work.update(collection, id, changes).await?,
+            None => self.services.documents.update(who, collection, id, changes, cause).await?,
+        };
         Ok(updated.text.to_string())
     }
 
-    async fn page(&self, collection: &str, clauses: Option<&str>, options: &str) -> std::result::Result<String, Error> {
+    async fn page(
+        &mut self,
+        collection: &str,
+        clauses: Option<&str>,
+        options: &str,
+    ) -> std::result::Result<String, Error> {
         let request = page_request(options)?;
         let filter = match clauses {
             None => Filter::all(),
             Some(clauses) => Filter::parse(&json(clauses, "the clauses")?)?,
         };
-        let page = self.services.documents.list(&self.call.identity, collection, &filter, &request).await?;
+        let page = match &mut self.work {
+            Some(work) => work.list(collection, &filter, &request).await?,
+            None => self.services.documents.list(&self.call.identity, collection, &filter, &request).await?,
+        };
         Ok(page_text(&page))
     }
 

@@ -12,7 +12,11 @@ impl Host for Invocation {
             Ok(message) => message,
             Err(error) => return Ok(Err(refuse("invalid", format!("the mail cannot be used: {error}")))),
         };
-        let queued = self.services.mailer.queue(&self.call.identity.tenant, Some(&self.call.run), message).await;
+        let (mailer, tenant, run) = (&self.services.mailer, &self.call.identity.tenant, Some(self.call.run.as_str()));
+        let queued = match &mut self.work {
+            Some(work) => mailer.checked(tenant, run, message).map(|mail| work.mail(mail)),
+            None => mailer.queue(tenant, run, message).await,
+        };
         Ok(queued.map_err(Error::from))
     }
 }

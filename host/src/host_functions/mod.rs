@@ -12,7 +12,7 @@ use crate::{
     channels::{ChannelError, Channels},
     clock::Clock,
     document::DocumentError,
-    documents::{Documents, DocumentsError},
+    documents::{Documents, DocumentsError, Work},
     event::Cause,
     filter::FilterError,
     identity::Identity,
@@ -97,6 +97,8 @@ pub struct Invocation {
     call: Call,
     /// The cause of what this run does.
     cause: Cause,
+    /// What a run for a kept event has done and is not committed yet; other runs act at once.
+    work: Option<Box<Work>>,
     log: RunLog,
     fuel: u64,
     used: Used,
@@ -113,11 +115,14 @@ const CALL_FUEL: u64 = 1_000;
 const BYTE_FUEL: u64 = 1;
 
 impl Invocation {
-    /// A run that has used nothing yet.
-    pub fn new(services: Services, call: Call, limits: Arc<Limits>) -> Self {
+    /// A run that has used nothing yet. `kept`: what it does happens when it is committed.
+    pub fn new(services: Services, call: Call, limits: Arc<Limits>, kept: bool) -> Self {
+        let cause = call.cause.by(&call.name, limits.chain_runs, limits.chain_fuel);
+        let work = || Work::new(services.documents.clone(), call.identity.clone(), cause.clone());
         Self {
+            work: kept.then(|| Box::new(work())),
             services,
-            cause: call.cause.by(&call.name, limits.chain_runs, limits.chain_fuel),
+            cause,
             call,
             log: RunLog::new(&limits),
             fuel: 0,
@@ -142,9 +147,9 @@ impl Invocation {
         self.used
     }
 
-    /// The log, once the run has ended.
-    pub fn into_log(self) -> Vec<String> {
-        self.log.into_lines()
+    /// The log and what is to be committed, once the run has ended.
+    pub fn into_log_and_work(self) -> (Vec<String>, Option<Box<Work>>) {
+        (self.log.into_lines(), self.work)
     }
 
     /// Counts a read of documents. Like the others here, it ends the run when a limit is reached.
@@ -227,10 +232,11 @@ impl From<StoreError> for Error {
             StoreError::TooLarge(text) => refuse("too-large", text.as_str()),
             StoreError::Quota(text) => refuse("quota", text.as_str()),
             StoreError::Full | StoreError::Unavailable(_) => refuse("unavailable", error.to_string()),
+            StoreError::Conflict => refuse("conflict", error.to_string()),
             StoreError::EmailTaken | StoreError::TenantTaken | StoreError::NameTaken(_) | StoreError::TaskTaken(_) => {
                 refuse("conflict", error.to_string())
             }
-            StoreError::Unusable(_) | StoreError::Database(_) => internal(&error),
+            StoreError::ClaimLost | StoreError::Unusable(_) | StoreError::Database(_) => internal(&error),
         }
     }
 }
@@ -269,6 +275,10 @@ impl From<ChannelError> for Error {
             ChannelError::Invalid(text) => refuse("invalid", text.as_str()),
             ChannelError::Forbidden(text) => refuse("forbidden", text.as_str()),
             ChannelError::Unavailable => refuse("unavailable", error.to_string()),
+            ChannelError::Store(_) => match error {
+                ChannelError::Store(error) => error.into(),
+                other => refuse("unavailable", other.to_string()),
+            },
         }
     }
 }

@@ -12,6 +12,7 @@ use super::{
     log::truncated,
 };
 use crate::{
+    documents::Work,
     host_functions::Invocation,
     run::{Outcome, Used},
 };
@@ -35,6 +36,8 @@ pub struct Ended {
     pub used: Used,
     /// Where the time went.
     pub times: Times,
+    /// What a run for a kept event did, to be committed.
+    pub work: Option<Box<Work>>,
 }
 
 impl Ended {
@@ -55,6 +58,7 @@ impl Ended {
             peak_memory: 0,
             used: Used::default(),
             times: Times::default(),
+            work: None,
         }
     }
 }
@@ -84,7 +88,7 @@ pub(super) async fn run(engine: &Engine, prepared: &Prepared, invocation: Invoca
     let fuel = guest_fuel.saturating_add(store.data().host_fuel());
     let memory = (store.data().memory.peak, store.data().memory.refused);
     let used = store.data().used();
-    let log = store.into_data().into_log();
+    let (log, work) = store.into_data().into_log_and_work();
     let (outcome, result, error) = match called {
         Err(_) => (Outcome::Timeout, None, Some(timeout_text(&limits))),
         Ok(Ok(Ok(result))) => match result {
@@ -114,6 +118,7 @@ pub(super) async fn run(engine: &Engine, prepared: &Prepared, invocation: Invoca
         peak_memory: memory.0,
         used,
         times: Times::default(),
+        work,
     }
 }
 

@@ -12,8 +12,9 @@ use chrono::{DateTime, Utc};
 use crate::{
     config::Database,
     document::{Document, DocumentError, Page, PageRequest},
+    event::Event,
     filter::Filter,
-    function::{Function, Version},
+    function::{Delivery, Function, Version},
     identity::Identity,
     mail::{Mail, MailMessage, QueuedMail},
     quota::{OwnLimits, OwnQuota},
@@ -25,16 +26,18 @@ use crate::{
 };
 
 pub use amounts::MAX_CHANGED;
-pub use transaction::{Done, Step, Stored, Transaction, Updated};
+pub use outbox::{DeadLetter, Failure};
+pub use transaction::{Committed, Done, Fingerprint, Planned, Step, Stored, Transaction, Updated};
 
 mod amounts;
 mod columns;
+mod outbox;
 pub mod postgres;
 mod rows;
 pub mod sqlite;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
-mod tests;
+pub(crate) mod tests;
 mod transaction;
 
 /// Opens the store that a URL names (`postgres://…`, `sqlite:path` or a path), and brings its tables up to date. The settings
@@ -76,6 +79,12 @@ pub enum StoreError {
     /// The document would be larger than allowed, and by how much.
     #[error("{0}")]
     TooLarge(String),
+    /// Something that the transaction relies on has changed meanwhile.
+    #[error("what was read has changed meanwhile: try again")]
+    Conflict,
+    /// Another process has taken the delivery over.
+    #[error("the event is in other hands")]
+    ClaimLost,
     /// The tenant keeps as much as it may.
     #[error("{0}")]
     Quota(String),
@@ -138,6 +147,8 @@ pub struct NewVersion {
     pub hash: String,
     /// Limits that the owner set.
     pub limits: OwnLimits,
+    /// Whether events are kept.
+    pub delivery: Delivery,
 }
 
 /// What came of beginning a run of a task.
@@ -217,8 +228,10 @@ pub trait Store: Send + Sync {
     /// Removes a user; whether there was one.
     async fn delete_user(&self, tenant: &str, id: &str) -> Result<bool, StoreError>;
 
-    /// Takes all steps, or none when one of them is an error; what came of each.
-    async fn commit(&self, transaction: Transaction) -> Result<Vec<Done>, StoreError>;
+    /// Makes all of a transaction, or nothing of it when a part of it is an error.
+    async fn commit(&self, transaction: Transaction) -> Result<Committed, StoreError>;
+    /// What would come of each step. Nothing of it stays.
+    async fn preview(&self, transaction: Transaction) -> Result<Vec<Done>, StoreError>;
     /// The documents that a tenant keeps.
     async fn stored(&self, tenant: &str) -> Result<Stored, StoreError>;
     /// A document that `who` may read.
@@ -295,6 +308,23 @@ pub trait Store: Send + Sync {
 
     /// What functions and tenants have used lately.
     async fn usage(&self) -> Result<Vec<KeptUsage>, StoreError>;
+
+    /// Takes deliveries in hand that are due and in nobody's hands, at most `limit`; their events in order.
+    async fn claim(&self, now: DateTime<Utc>, limit: u32) -> Result<Vec<Event>, StoreError>;
+    /// Says that this process lives, every few seconds, and takes from processes what they have in hand that do not any more.
+    async fn beat(&self) -> Result<(), StoreError>;
+    /// Gives back deliveries that this process has in hand and has no room for, and what stands behind them. They are due at
+    /// `at`.
+    async fn release(&self, deliveries: Vec<i64>, at: DateTime<Utc>) -> Result<(), StoreError>;
+    /// Notes that a delivery did not succeed, with the run when there was one. It and those behind it are given back.
+    /// [`StoreError::ClaimLost`] when it is not in this process' hands.
+    async fn fail(&self, failure: Failure, run: Option<Run>) -> Result<(), StoreError>;
+    /// The deliveries to a function that are tried no more, oldest first.
+    async fn dead_letters(&self, tenant: &str, function: &str, limit: u32) -> Result<Vec<DeadLetter>, StoreError>;
+    /// Lets one of them, or all, be tried again; how many.
+    async fn resend(&self, tenant: &str, function: &str, id: Option<i64>) -> Result<u64, StoreError>;
+    /// Forgets one of them, or all; how many.
+    async fn forget_dead(&self, tenant: &str, function: &str, id: Option<i64>) -> Result<u64, StoreError>;
 
     /// Queues a mail.
     async fn queue_mail(&self, mail: &Mail) -> Result<(), StoreError>;

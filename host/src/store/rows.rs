@@ -7,7 +7,7 @@ use sqlx::{ColumnIndex, Decode, FromRow, Row, Type, postgres::PgRow, sqlite::Sql
 use super::columns::from_micros;
 use crate::{
     document::Document,
-    function::{COMPONENT, Code, Function, Version},
+    function::{COMPONENT, Code, Delivery, Function, Version},
     mail::{Mail, QueuedMail},
     run::{Outcome, Run},
     statistics::{Failure, RunFigures},
@@ -93,6 +93,7 @@ from_rows! {
         bytes: number(row, "bytes")?,
         hash: row.try_get("hash")?,
         limits: json(row, "limits")?,
+        delivery: word(row, "delivery", Delivery::parse)?,
         created: time(row, "uploaded")?,
     });
 

@@ -10,6 +10,7 @@ use super::{Done, NewTenant, Step, Store, StoreError, Stored, Transaction, Updat
 use crate::{
     config::{Config, Database},
     document::{Content, Document, PageRequest},
+    event::Cause,
     filter::Filter,
     identity::{Identity, OWNER_ROLE, ROOT_ROLE},
     user::{Tenant, User},
@@ -54,6 +55,7 @@ mod documents;
 mod filters;
 mod functions;
 mod mails;
+mod outbox;
 mod permissions;
 mod quotas;
 mod tasks;
@@ -71,6 +73,11 @@ async fn sqlite(folder: &tempfile::TempDir) -> Arc<dyn Store> {
 
 async fn postgres(url: &str) -> Arc<dyn Store> {
     open(url, &settings()).await.unwrap()
+}
+
+/// A store for tests of parts that have one and never come to use it.
+pub(crate) async fn unused() -> Arc<dyn Store> {
+    sqlite(&tempfile::tempdir().unwrap()).await
 }
 
 /// A time that every store can keep.
@@ -133,12 +140,12 @@ async fn create(store: &dyn Store, who: &Identity, collection: &str, contents: &
 #[async_trait]
 trait OneStep: Store {
     async fn one_step(&self, who: &Identity, step: Step) -> Result<Done, StoreError> {
-        let transaction = Transaction { who: who.clone(), most: Stored::UNLIMITED, steps: vec![step] };
-        Ok(self.commit(transaction).await?.pop().unwrap())
+        let transaction = Transaction::of(who.clone(), Stored::UNLIMITED, Cause::outside(), step, Vec::new());
+        Ok(self.commit(transaction).await?.done.pop().unwrap())
     }
 
     async fn changed(&self, who: &Identity, step: Step) -> Result<Vec<Document>, StoreError> {
-        self.one_step(who, step).await.map(|done| done.changed().to_vec())
+        self.one_step(who, step).await.map(|done| done.documents().to_vec())
     }
 
     async fn updated(&self, who: &Identity, step: Step) -> Result<Updated, StoreError> {

@@ -1,12 +1,19 @@
 //! What is changed together, or not at all.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use crate::{
-    document::{ChangeKind, Content, Document},
+    document::{ChangeKind, Content, Document, Page, PageRequest},
+    event::{Cause, Event},
     filter::Filter,
     identity::Identity,
+    listeners::Listener,
+    mail::Mail,
+    run::Run,
 };
 
-/// Steps that one identity takes, in their order, in one transaction of the database.
+/// Steps that one identity takes, in their order, in one transaction of the database, with everything that has to be kept or
+/// forgotten together with them.
 #[derive(Clone, Debug)]
 pub struct Transaction {
     /// Whose permissions hold, and whose tenant it is.
@@ -14,18 +21,95 @@ pub struct Transaction {
     /// What the tenant may keep. A transaction that would keep more than this, and more than before, is
     /// [`StoreError::Quota`](super::StoreError::Quota).
     pub most: Stored,
+    /// What the changes happen because of.
+    pub cause: Cause,
     /// What is done.
-    pub steps: Vec<Step>,
+    pub steps: Vec<Planned>,
+    /// Messages to be kept for functions.
+    pub events: Vec<(Event, Vec<Listener>)>,
+    /// Mails to be queued.
+    pub mails: Vec<Mail>,
+    /// The run that did all this, to be recorded.
+    pub run: Option<Run>,
+    /// The delivery that is done with that. When it is not in this process' hands any more, the transaction is
+    /// [`StoreError::ClaimLost`](super::StoreError::ClaimLost).
+    pub delivery: Option<i64>,
+}
+
+/// A step of a transaction.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// What is done.
+    pub step: Step,
+    /// What came of it when it was tried; anything else is [`StoreError::Conflict`](super::StoreError::Conflict).
+    pub expected: Option<Fingerprint>,
+    /// The functions that each changed document is kept for.
+    pub listeners: Vec<Listener>,
+}
+
+/// What came of a transaction.
+#[derive(Debug, Default)]
+pub struct Committed {
+    /// Of each step.
+    pub done: Vec<Done>,
+    /// The events of all changed documents, in order, and then those of the messages; each in the hands of this process for the
+    /// functions in its deliveries.
+    pub events: Vec<Event>,
 }
 
 impl Transaction {
-    /// Whether filters say what is changed: then whoever made them chose how long it takes.
+    /// Whether filters say what is changed or seen: then whoever made them chose how long it takes.
     pub fn searches(&self) -> bool {
-        self.steps.iter().any(|step| matches!(step, Step::UpdateMatching { .. } | Step::DeleteMatching { .. }))
+        let searches =
+            |step: &Step| matches!(step, Step::UpdateMatching { .. } | Step::DeleteMatching { .. } | Step::List { .. });
+        self.steps.iter().any(|planned| searches(&planned.step))
+    }
+
+    /// Whether it relies on what was seen before.
+    pub fn relies(&self) -> bool {
+        self.steps.iter().any(|planned| planned.expected.is_some())
+    }
+
+    /// One without anything in it.
+    pub fn new(who: Identity, most: Stored, cause: Cause) -> Self {
+        let (steps, events, mails) = Default::default();
+        Self { who, most, cause, steps, events, mails, run: None, delivery: None }
+    }
+
+    /// One change.
+    pub fn of(who: Identity, most: Stored, cause: Cause, step: Step, listeners: Vec<Listener>) -> Self {
+        let steps = vec![Planned { step, expected: None, listeners }];
+        Self { steps, ..Self::new(who, most, cause) }
+    }
+
+    /// The event of a document that a step changed, without its deliveries.
+    pub fn event(&self, step: &Step, document: &Document) -> Option<Event> {
+        let kind = step.kind()?;
+        Some(Event::change(self.who.clone(), step.collection(), kind, document, self.cause.clone()))
     }
 }
 
-/// One change of documents.
+/// What a step did or saw: other documents or versions make another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint(u64);
+
+impl Fingerprint {
+    /// Of what came of a step. The same documents in the same versions make the same one, in this process.
+    pub fn of(done: &Done) -> Self {
+        let mut hasher = DefaultHasher::new();
+        let total = if let Done::Page(page) = done { page.total } else { 0 };
+        total.hash(&mut hasher);
+        for document in done.documents() {
+            (&document.id, document.version).hash(&mut hasher);
+        }
+        if let Done::Updated(updated @ (Updated::Missing | Updated::Forbidden)) = done {
+            std::mem::discriminant(updated).hash(&mut hasher);
+        }
+        Self(hasher.finish())
+    }
+}
+
+/// One change of documents, or one look at them.
 #[derive(Clone, Debug)]
 pub enum Step {
     /// Creates documents as they are: their ids, owners and texts are final.
@@ -78,6 +162,22 @@ pub enum Step {
         /// Which.
         filter: Filter,
     },
+    /// Looks at a document that the identity may read.
+    Get {
+        /// Where.
+        collection: String,
+        /// Which.
+        id: String,
+    },
+    /// Looks at a page of the documents that match and that the identity may read.
+    List {
+        /// Where.
+        collection: String,
+        /// Which.
+        filter: Filter,
+        /// Which of them.
+        page: PageRequest,
+    },
 }
 
 impl Step {
@@ -89,16 +189,19 @@ impl Step {
             | Self::UpdateMatching { collection, .. }
             | Self::Increment { collection, .. }
             | Self::Delete { collection, .. }
-            | Self::DeleteMatching { collection, .. } => collection,
+            | Self::DeleteMatching { collection, .. }
+            | Self::Get { collection, .. }
+            | Self::List { collection, .. } => collection,
         }
     }
 
-    /// What is done to them.
-    pub fn kind(&self) -> ChangeKind {
+    /// What is done to them; `None` when they are only looked at.
+    pub fn kind(&self) -> Option<ChangeKind> {
         match self {
-            Self::Create { .. } => ChangeKind::Created,
-            Self::Update { .. } | Self::UpdateMatching { .. } | Self::Increment { .. } => ChangeKind::Updated,
-            Self::Delete { .. } | Self::DeleteMatching { .. } => ChangeKind::Deleted,
+            Self::Create { .. } => Some(ChangeKind::Created),
+            Self::Update { .. } | Self::UpdateMatching { .. } | Self::Increment { .. } => Some(ChangeKind::Updated),
+            Self::Delete { .. } | Self::DeleteMatching { .. } => Some(ChangeKind::Deleted),
+            Self::Get { .. } | Self::List { .. } => None,
         }
     }
 }
@@ -108,17 +211,20 @@ impl Step {
 pub enum Done {
     /// Of [`Step::Update`] and [`Step::Increment`].
     Updated(Updated),
-    /// Documents that were created or changed, or deleted: then as they were.
+    /// Documents that were created, changed or found, or deleted: then as they were.
     Documents(Vec<Document>),
+    /// Of [`Step::List`].
+    Page(Page),
 }
 
 impl Done {
-    /// The documents that were changed.
-    pub fn changed(&self) -> &[Document] {
+    /// The documents that were changed or found.
+    pub fn documents(&self) -> &[Document] {
         match self {
             Self::Updated(Updated::Done(document)) => std::slice::from_ref(document),
             Self::Updated(Updated::Missing | Updated::Forbidden) => &[],
             Self::Documents(documents) => documents,
+            Self::Page(page) => &page.results,
         }
     }
 }

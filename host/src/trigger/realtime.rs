@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use crate::{
     accounts::{AccountError, Accounts},
     channels::{ChannelError, Channels},
-    event::{Cause, Event, EventKind},
+    event::{Cause, Event},
     hub::{Connection, End, Session},
     identity::Identity,
     message::{MAX_NAME, Message, channel_name_error, is_platform_channel},
@@ -178,7 +178,7 @@ impl Conversation<'_> {
         channel_name_error(&channel).map_or(Ok(()), |error| Err(ChannelError::Invalid(error)))?;
         let hub = self.channels.hub();
         let event = Message { data: channel.clone(), channel: channel.clone(), ..self.message("join") };
-        let event = Event { identity: who.clone(), kind: EventKind::Message(event), cause: Cause::outside() };
+        let event = Event::message(who.clone(), event, Cause::outside());
         let room = self.channels.room(&event).await?;
         let is_new =
             hub.join(self.connection, &channel).map_err(|too_many| ChannelError::Invalid(too_many.to_string()))?;
@@ -189,7 +189,7 @@ impl Conversation<'_> {
 
         let joined = Message { data: self.sid(), channel: channel.clone(), ..self.message("joined") };
         hub.broadcast(&who.tenant, &channel, &joined);
-        room.send(event);
+        room.send(self.channels.keep(event).await?);
         Ok(())
     }
 
@@ -254,11 +254,13 @@ mod tests {
 
     use super::*;
     use crate::{
+        event::EventKind,
         event_queue::{self, EventReceiver},
         hub::{
             Connected, Hub,
             tests::{config, unread, user},
         },
+        listeners::Listeners,
     };
 
     /// Sessions of the users `ann` and `ben` of the tenants `a` and `b`; a token is `<tenant>-<user>`.
@@ -279,11 +281,12 @@ mod tests {
     }
 
     impl Stage {
-        fn new() -> Self {
+        async fn new() -> Self {
             let (sender, events) = event_queue::queue(256, 1 << 20);
             let users = ["a", "b"].into_iter().flat_map(|tenant| ["ann", "ben"].map(|name| user(tenant, name)));
             let sessions = users.map(|user| (format!("{}-{}", user.tenant, user.user), user)).collect();
-            let channels = Channels::new(Hub::new(&config()), sender);
+            let (store, clock) = (crate::store::tests::unused().await, Default::default());
+            let channels = Channels::new(Hub::new(&config()), sender, Listeners::default(), store, clock);
             Self { sessions: Fake(Mutex::new(sessions)), channels, events }
         }
 
@@ -332,7 +335,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_first_message_tells_the_client_its_id() {
-        let stage = Stage::new();
+        let stage = Stage::new().await;
         let ann = stage.connect("a");
 
         stage.on(&ann).greet();
@@ -342,7 +345,7 @@ mod tests {
 
     #[tokio::test]
     async fn echo_repeats_and_never_returns_a_token() {
-        let stage = Stage::new();
+        let stage = Stage::new().await;
         let ann = stage.connect("a");
 
         let text = r#"{"sid":"forged","type":"echo","data":"hi","channel":"c","token":"secret","auth":{"role":100}}"#;
@@ -356,7 +359,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_not_a_message_or_not_known_is_an_error() {
-        let stage = Stage::new();
+        let stage = Stage::new().await;
         let ann = stage.connect("a");
         let deep = "[".repeat(10_000);
 
@@ -371,7 +374,7 @@ mod tests {
 
     #[tokio::test]
     async fn auth_takes_the_tokens_of_its_tenant_only() {
-        let stage = Stage::new();
+        let stage = Stage::new().await;
         let ann = stage.connect("a");
 
         for token in ["", "forged", "b-ann"] {
@@ -386,7 +389,7 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_joined_or_said_before_auth() {
-        let mut stage = Stage::new();
+        let mut stage = Stage::new().await;
         let ann = stage.connect("a");
 
         for kind in ["join", "chan_in", "presence"] {
@@ -399,7 +402,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_joins_gets_ok_and_everybody_joined() {
-        let mut stage = Stage::new();
+        let mut stage = Stage::new().await;
         let (ann, ben) = (stage.connect_as("a", "ann").await, stage.connect_as("a", "ben").await);
         let (of_ann, of_ben) = (ann.sid().to_string(), ben.sid().to_string());
 
@@ -419,7 +422,7 @@ mod tests {
 
     #[tokio::test]
     async fn to_join_again_is_ok_and_nothing_else() {
-        let mut stage = Stage::new();
+        let mut stage = Stage::new().await;
         let ann = stage.connect_as("a", "ann").await;
         stage.says(&ann, "join", "lobby", "").await;
         stage.event().unwrap();
@@ -430,7 +433,7 @@ mod tests {
 
     #[tokio::test]
     async fn names_that_cannot_be_channels_are_refused() {
-        let stage = Stage::new();
+        let stage = Stage::new().await;
         let ann = stage.connect_as("a", "ann").await;
         let long = "x".repeat(257);
 
@@ -444,7 +447,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_channels_of_a_connection_are_bounded() {
-        let stage = Stage::new();
+        let stage = Stage::new().await;
         let ann = stage.connect_as("a", "ann").await;
 
         for channel in ["1", "2", "3"] {
@@ -456,7 +459,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_said_reaches_all_members_and_the_functions_as_the_true_sender() {
-        let mut stage = Stage::new();
+        let mut stage = Stage::new().await;
         let (ann, ben) = (stage.connect_as("a", "ann").await, stage.connect_as("a", "ben").await);
         let stranger = stage.connect_as("b", "ben").await;
         for member in [&ann, &ben, &stranger] {
@@ -488,7 +491,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_speaks_in_a_database_channel() {
-        let mut stage = Stage::new();
+        let mut stage = Stage::new().await;
         stage.sessions.0.lock().unwrap().insert("root".into(), Identity { role: 100, ..user("a", "root") });
         let root = stage.connect("a");
         stage.says(&root, "auth", "root", "").await;
@@ -502,7 +505,7 @@ mod tests {
 
     #[tokio::test]
     async fn too_many_messages_are_refused_visibly() {
-        let stage = Stage::new();
+        let stage = Stage::new().await;
         let ann = stage.connect("a");
 
         let mut answers = Vec::new();
@@ -517,7 +520,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_post_without_a_session_of_the_connections_user_does_nothing() {
-        let mut stage = Stage::new();
+        let mut stage = Stage::new().await;
         let ann = stage.connect_as("a", "ann").await;
         let post = |kind: &str, data: &str, token: &str| Message {
             kind: kind.into(),
@@ -544,7 +547,7 @@ mod tests {
 
     #[tokio::test]
     async fn before_auth_the_id_is_the_clients_secret_and_posts_are_answered() {
-        let stage = Stage::new();
+        let stage = Stage::new().await;
         let ann = stage.connect("a");
         let post = |kind: &str, data: &str| Message { kind: kind.into(), data: data.into(), ..Message::default() };
 
@@ -555,7 +558,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_ends_with_its_session_and_without_auth_after_a_minute() {
-        let stage = Stage::new();
+        let stage = Stage::new().await;
         let (ann, nobody) = (stage.connect_as("a", "ann").await, stage.connect("a"));
         let minute = Duration::from_secs(60);
 

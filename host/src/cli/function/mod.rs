@@ -11,6 +11,7 @@ use serde_json::json;
 use self::view::FunctionView;
 use super::{client::Client, credentials::Connection, output};
 
+mod dead;
 mod invoke;
 mod stats;
 mod upload;
@@ -69,6 +70,8 @@ pub enum Remote {
         #[arg(long)]
         version: Option<i64>,
     },
+    /// Show, send again or delete events that a function failed for and that are tried no more
+    Dead(Dead),
     /// Save the WebAssembly component of a function, for use elsewhere
     Wasm {
         name: String,
@@ -91,6 +94,21 @@ pub struct Upload {
     source: PathBuf,
     #[command(flatten)]
     limits: Limits,
+    /// Whether an event is kept until the function has run for it; an update without it leaves that as it is
+    #[arg(long, value_parser = ["at-least-once", "at-most-once"])]
+    delivery: Option<String>,
+}
+
+/// Arguments of `function dead`.
+#[derive(Debug, Args)]
+pub struct Dead {
+    name: String,
+    /// Run for one of them again, or for `all`
+    #[arg(long, value_name = "ID", conflicts_with = "delete")]
+    resend: Option<String>,
+    /// Delete one of them, or `all`
+    #[arg(long, value_name = "ID")]
+    delete: Option<String>,
 }
 
 /// Limits narrower than the server's. An update without them keeps those there are.
@@ -187,6 +205,7 @@ pub async fn run(connection: &Connection, function: Function) -> anyhow::Result<
         Remote::Run(run) => invoke::run(&credentials, client, run).await,
         Remote::Delete { name } => delete(&client, &name).await,
         Remote::Rollback { name, version } => rollback(&client, &name, version).await,
+        Remote::Dead(dead) => self::dead::dead(&client, &dead).await,
         Remote::Wasm { name, output } => wasm(&client, &name, &output).await,
     }
 }

@@ -86,12 +86,16 @@ async fn send(
     let limits = &upload.limits;
     let answer = match code {
         Code::JavaScript(source) => {
-            let body = json!({ "id": id, "name": name, "trigger": trigger, "code": source, "limits": limits });
+            let mut body = json!({ "id": id, "name": name, "trigger": trigger, "code": source, "limits": limits });
+            if let Some(delivery) = &upload.delivery {
+                body["delivery"] = delivery.as_str().into();
+            }
             client.send(Method::POST, &["fn", route], |request| request.json(&body)).await?
         }
         Code::Component(component) => {
             let limits = serde_json::to_string(limits)?;
-            let query = [("id", id), ("name", name), ("trigger", trigger), ("limits", &limits)];
+            let delivery = upload.delivery.as_deref().unwrap_or_default();
+            let query = [("id", id), ("name", name), ("trigger", trigger), ("limits", &limits), ("delivery", delivery)];
             let prepare = |request: RequestBuilder| {
                 request.query(&query).header(CONTENT_TYPE, "application/wasm").body(component.clone())
             };

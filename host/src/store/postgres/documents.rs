@@ -75,7 +75,22 @@ pub async fn by_ids(db: &mut PgConnection, who: &Identity, collection: &str, ids
     Ok(ids.iter().filter_map(|id| found.remove(id)).collect())
 }
 
+/// A page and its total as of one moment.
 pub async fn list(
+    db: &mut PgConnection,
+    who: &Identity,
+    collection: &str,
+    filter: &Filter,
+    page: &PageRequest,
+) -> Result<Page> {
+    let mut transaction = db.begin_with(SNAPSHOT).await?;
+    let found = self::page(&mut transaction, who, collection, filter, page).await?;
+    transaction.rollback().await?;
+    Ok(found)
+}
+
+/// The same within a transaction.
+pub async fn page(
     db: &mut PgConnection,
     who: &Identity,
     collection: &str,
@@ -104,10 +119,8 @@ pub async fn list(
     let (size, skipped) = (sql.bind(i64::from(size))?, sql.bind(skipped)?);
     sql.push(format_args!(" order by {order} limit {size} offset {skipped}"));
 
-    let mut transaction = db.begin_with(SNAPSHOT).await?;
-    let total = count(&mut transaction, who, collection, filter).await?;
-    let rows = read(&mut transaction, sql, &order).await?;
-    transaction.rollback().await?;
+    let total = count(db, who, collection, filter).await?;
+    let rows = read(db, sql, &order).await?;
     Ok(Page { page: page.page, size: page.size, total, results: rows.into_iter().map(|row| row.document).collect() })
 }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Result, usage};
+use super::{Result, outbox, usage};
 use crate::{
     function::{COMPONENT, Function, JAVASCRIPT, Version},
     store::{
@@ -17,7 +17,7 @@ use crate::{
 const FUNCTIONS: &str = r#"
     select functions.id, functions.tenant, functions.name, functions."trigger", functions.created, functions.last_run,
         versions.number, versions.kind, versions.source, versions.bytes, versions.hash, versions.parameters,
-        versions.limits, versions.created as uploaded
+        versions.limits, versions.delivery, versions.created as uploaded
     from functions
     join versions on versions.function = functions.id and versions.number = functions.version"#;
 
@@ -73,8 +73,9 @@ pub async fn add_version(
 
 async fn insert_version(db: &mut PgConnection, function: &str, number: i64, version: &NewVersion) -> Result<()> {
     let insert = "
-        insert into versions (function, number, kind, source, bytes, hash, parameters, limits, created, component)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+        insert into versions (function, number, kind, source, bytes, hash, parameters, limits, created, component,
+            delivery)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
     let (kind, source, parameters, component) = match &version.code {
         NewCode::JavaScript { source, parameters } => (JAVASCRIPT, source.as_str(), *parameters, None),
         NewCode::Component(component) => (COMPONENT, "", 0, Some(component.as_ref())),
@@ -90,6 +91,7 @@ async fn insert_version(db: &mut PgConnection, function: &str, number: i64, vers
         .bind(json(&version.limits)?)
         .bind(micros(now()))
         .bind(component)
+        .bind(version.delivery.as_str())
         .execute(db)
         .await?;
     Ok(())
@@ -130,7 +132,8 @@ pub async fn all(db: &mut PgConnection) -> Result<Vec<Function>> {
 pub async fn versions(db: &mut PgConnection, tenant: &str, function: &str, limit: u32) -> Result<Vec<Version>> {
     let versions = "
         select versions.number, versions.kind, case when $3 = 1 then versions.source else '' end as source,
-            versions.bytes, versions.hash, versions.parameters, versions.limits, versions.created as uploaded
+            versions.bytes, versions.hash, versions.parameters, versions.limits, versions.delivery,
+            versions.created as uploaded
         from versions join functions on functions.id = versions.function
         where functions.tenant = $1 and functions.id = $2
         order by versions.number desc limit $3";
@@ -173,5 +176,6 @@ pub async fn delete(db: &mut PgConnection, tenant: &str, name: &str) -> Result<b
         return Ok(false);
     };
     usage::forget(db, tenant, &id).await?;
+    outbox::forget_unwanted(db, tenant).await?;
     Ok(true)
 }

@@ -12,13 +12,18 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use sqlx::{PgPool, pool::PoolConnection};
+use sqlx::{Connection as _, PgPool, pool::PoolConnection};
 use tokio::{sync::Semaphore, time};
+use uuid::Uuid;
 
-use super::{Begun, Done, Due, NewTenant, NewVersion, Store, StoreError, Stored, Transaction, took_too_long};
+use super::{
+    Begun, Committed, DeadLetter, Done, Due, Failure, NewTenant, NewVersion, Store, StoreError, Stored, Transaction,
+    took_too_long,
+};
 use crate::{
     config::Database,
     document::{Document, Page, PageRequest},
+    event::Event,
     filter::Filter,
     function::{Function, Version},
     identity::Identity,
@@ -38,6 +43,7 @@ mod functions;
 mod jobs;
 mod mails;
 mod open;
+mod outbox;
 mod runs;
 mod settings;
 mod tasks;
@@ -60,6 +66,8 @@ const STATEMENTS: u32 = 3;
 /// Thimble's tables in a database of Postgres.
 pub struct Postgres {
     pool: PgPool,
+    /// Names this process in what it has in hand.
+    node: String,
     /// For what clients choose how long it takes: it never has all connections.
     searches: Semaphore,
     /// How long a call may wait for one of those.
@@ -80,13 +88,45 @@ impl Postgres {
         let pool = open::open(url, settings).await?;
         let turn = Duration::from_millis(settings.acquire_ms);
         let statement = Duration::from_millis(settings.statement_ms);
-        Ok(Self {
+        let store = Self {
             pool,
+            node: Uuid::new_v4().to_string(),
             searches: Semaphore::new(settings.connections.div_ceil(2) as usize),
             turn,
             patience: turn + STATEMENTS * statement,
             is_away: AtomicBool::new(false),
-        })
+        };
+        // Before it has anything in hand: others would take it for gone.
+        store.beat().await?;
+        Ok(store)
+    }
+
+    /// Makes a transaction, or only looks what would come of it.
+    async fn transact(&self, transaction: &Transaction, keep: bool) -> Result<Committed> {
+        // What was seen before must still be so when this is committed, whatever others commit meanwhile.
+        let begin = if transaction.relies() { "begin isolation level serializable" } else { "begin" };
+        let work = async {
+            let mut attempt = 1;
+            loop {
+                let committed = async {
+                    let mut db = self.pool.begin_with(begin).await?;
+                    let committed = transactions::commit(&mut db, &self.node, transaction).await?;
+                    if keep {
+                        db.commit().await?
+                    } else {
+                        db.rollback().await?
+                    }
+                    Ok(committed)
+                };
+                match committed.await {
+                    Err(StoreError::Unavailable(cause)) if errors::is_in_the_way(&cause) && attempt < ATTEMPTS => {
+                        attempt += 1;
+                    }
+                    committed => return committed,
+                }
+            }
+        };
+        if transaction.searches() { self.search(work).await } else { self.within(work).await }
     }
 
     async fn connection(&self) -> Result<Connection> {
@@ -207,25 +247,72 @@ impl Store for Postgres {
         self.within(async { users::delete(&mut *self.connection().await?, tenant, id).await }).await
     }
 
-    async fn commit(&self, transaction: Transaction) -> Result<Vec<Done>> {
-        let work = async {
-            let mut attempt = 1;
-            loop {
-                let committed = async {
-                    let mut db = self.pool.begin().await?;
-                    let done = transactions::commit(&mut db, &transaction).await?;
-                    db.commit().await?;
-                    Ok(done)
-                };
-                match committed.await {
-                    Err(StoreError::Unavailable(cause)) if errors::is_in_the_way(&cause) && attempt < ATTEMPTS => {
-                        attempt += 1;
-                    }
-                    committed => return committed,
-                }
+    async fn commit(&self, transaction: Transaction) -> Result<Committed> {
+        self.transact(&transaction, true).await
+    }
+
+    async fn preview(&self, transaction: Transaction) -> Result<Vec<Done>> {
+        Ok(self.transact(&transaction, false).await?.done)
+    }
+
+    async fn beat(&self) -> Result<()> {
+        let released = self
+            .within(async {
+                let mut db = self.pool.begin().await?;
+                let released = outbox::beat(&mut db, &self.node).await?;
+                db.commit().await?;
+                Ok(released)
+            })
+            .await?;
+        if released > 0 {
+            tracing::info!(events = released, "events that a server had in hand which is gone are taken up again");
+        }
+        Ok(())
+    }
+
+    async fn claim(&self, now: DateTime<Utc>, limit: u32) -> Result<Vec<Event>> {
+        self.within(async {
+            let mut db = self.connection().await?;
+            if !outbox::is_any_due(&mut db, now).await? {
+                return Ok(Vec::new());
             }
-        };
-        if transaction.searches() { self.search(work).await } else { self.within(work).await }
+            let mut db = db.begin().await?;
+            let claimed = outbox::claim(&mut db, &self.node, now, limit).await?;
+            db.commit().await?;
+            Ok(claimed)
+        })
+        .await
+    }
+
+    async fn release(&self, deliveries: Vec<i64>, at: DateTime<Utc>) -> Result<()> {
+        self.within(async { outbox::release(&mut *self.connection().await?, &self.node, &deliveries, at).await }).await
+    }
+
+    async fn fail(&self, failure: Failure, run: Option<Run>) -> Result<()> {
+        self.within(async {
+            let mut db = self.pool.begin().await?;
+            outbox::fail(&mut db, &self.node, &failure, run.as_ref()).await?;
+            Ok(db.commit().await?)
+        })
+        .await
+    }
+
+    async fn dead_letters(&self, tenant: &str, function: &str, limit: u32) -> Result<Vec<DeadLetter>> {
+        self.within(async { outbox::dead(&mut *self.connection().await?, tenant, function, limit).await }).await
+    }
+
+    async fn resend(&self, tenant: &str, function: &str, id: Option<i64>) -> Result<u64> {
+        self.within(async { outbox::resend(&mut *self.connection().await?, tenant, function, id).await }).await
+    }
+
+    async fn forget_dead(&self, tenant: &str, function: &str, id: Option<i64>) -> Result<u64> {
+        self.within(async {
+            let mut db = self.pool.begin().await?;
+            let forgotten = outbox::forget(&mut db, tenant, function, id).await?;
+            db.commit().await?;
+            Ok(forgotten)
+        })
+        .await
     }
 
     async fn stored(&self, tenant: &str) -> Result<Stored> {

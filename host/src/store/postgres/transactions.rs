@@ -1,22 +1,31 @@
-//! Steps that are taken together, and what they leave in the count of what a tenant keeps.
+//! Steps that are taken together, with everything that is kept or forgotten together with them.
 
 use sqlx::PgConnection;
 
-use super::{Result, documents};
+use super::{Result, documents, mails, outbox, runs};
 use crate::{
     document::Document,
-    store::{Done, Step, StoreError, Stored, Transaction},
+    store::{Committed, Done, Fingerprint, Step, StoreError, Stored, Transaction},
 };
 
 /// Counters of one tenant: changes that are made at the same time would wait for each other at a single one.
 const COUNTERS: i32 = 16;
 
-/// Takes all steps; an error means that all of them have to be undone.
-pub async fn commit(db: &mut PgConnection, transaction: &Transaction) -> Result<Vec<Done>> {
+/// Makes all of a transaction; an error means that all of it has to be undone.
+pub async fn commit(db: &mut PgConnection, node: &str, transaction: &Transaction) -> Result<Committed> {
+    let mut committed = Committed::default();
     let mut grown = Stored::default();
-    let mut done = Vec::with_capacity(transaction.steps.len());
-    for step in &transaction.steps {
-        done.push(take(db, transaction, step, &mut grown).await?);
+    for planned in &transaction.steps {
+        let done = take(db, transaction, &planned.step, &mut grown).await?;
+        if planned.expected.is_some_and(|expected| expected != Fingerprint::of(&done)) {
+            return Err(StoreError::Conflict);
+        }
+        for document in done.documents() {
+            let Some(mut event) = transaction.event(&planned.step, document) else { break };
+            outbox::keep(db, node, &mut event, &planned.listeners).await?;
+            committed.events.push(event);
+        }
+        committed.done.push(done);
     }
     if grown != Stored::default() {
         let kept = count(db, &transaction.who.tenant, grown).await?;
@@ -24,7 +33,21 @@ pub async fn commit(db: &mut PgConnection, transaction: &Transaction) -> Result<
             return Err(StoreError::Quota(refusal));
         }
     }
-    Ok(done)
+    for (event, listeners) in &transaction.events {
+        let mut event = event.clone();
+        outbox::keep(db, node, &mut event, listeners).await?;
+        committed.events.push(event);
+    }
+    for mail in &transaction.mails {
+        mails::queue(db, mail).await?;
+    }
+    if let Some(delivery) = transaction.delivery {
+        outbox::done(db, node, delivery).await?;
+    }
+    if let Some(run) = &transaction.run {
+        runs::record(db, run).await?;
+    }
+    Ok(committed)
 }
 
 async fn take(db: &mut PgConnection, transaction: &Transaction, step: &Step, grown: &mut Stored) -> Result<Done> {
@@ -46,6 +69,12 @@ async fn take(db: &mut PgConnection, transaction: &Transaction, step: &Step, gro
         Step::Delete { collection, id } => Done::Documents(documents::delete(db, who, collection, id, grown).await?),
         Step::DeleteMatching { collection, filter } => {
             Done::Documents(documents::delete_matching(db, who, collection, filter, grown).await?)
+        }
+        Step::Get { collection, id } => {
+            Done::Documents(documents::get(db, who, collection, id).await?.into_iter().collect())
+        }
+        Step::List { collection, filter, page } => {
+            Done::Page(documents::page(db, who, collection, filter, page).await?)
         }
     })
 }

@@ -72,7 +72,22 @@ pub async fn by_ids(
     Ok(ids.iter().filter_map(|id| found.remove(id)).collect())
 }
 
+/// A page and its total as of one moment.
 pub async fn list(
+    db: &mut SqliteConnection,
+    who: &Identity,
+    collection: &str,
+    filter: &Filter,
+    page: &PageRequest,
+) -> Result<Page> {
+    let mut transaction = db.begin().await?;
+    let found = self::page(&mut transaction, who, collection, filter, page).await?;
+    transaction.rollback().await?;
+    Ok(found)
+}
+
+/// The same within a transaction.
+pub async fn page(
     db: &mut SqliteConnection,
     who: &Identity,
     collection: &str,
@@ -98,10 +113,8 @@ pub async fn list(
     sql.push(format_args!(" order by {order} limit ")).push_bind(size).push(" offset ").push_bind(skipped);
     sql.push(format_args!(") select documents.* from page cross join documents using (seq) order by {order}"));
 
-    let mut transaction = db.begin().await?;
-    let total = count(&mut transaction, who, collection, filter).await?;
-    let rows = collect(sql.build_query_as().fetch(&mut *transaction)).await?;
-    transaction.rollback().await?;
+    let total = count(db, who, collection, filter).await?;
+    let rows = collect(sql.build_query_as().fetch(&mut *db)).await?;
     Ok(Page { page: page.page, size: page.size, total, results: rows.into_iter().map(|row| row.document).collect() })
 }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use sqlx::SqliteConnection;
 use uuid::Uuid;
 
-use super::{Result, usage};
+use super::{Result, outbox, usage};
 use crate::{
     function::{COMPONENT, Function, JAVASCRIPT, Version},
     store::{
@@ -17,7 +17,7 @@ use crate::{
 const FUNCTIONS: &str = r#"
     select functions.id, functions.tenant, functions.name, functions."trigger", functions.created, functions.last_run,
         versions.number, versions.kind, versions.source, versions.bytes, versions.hash, versions.parameters,
-        versions.limits, versions.created as uploaded
+        versions.limits, versions.delivery, versions.created as uploaded
     from functions
     join versions on versions.function = functions.id and versions.number = functions.version"#;
 
@@ -71,8 +71,8 @@ pub async fn add_version(
 
 async fn insert_version(db: &mut SqliteConnection, function: &str, number: i64, version: &NewVersion) -> Result<()> {
     let insert = "
-        insert into versions (function, number, kind, source, bytes, hash, parameters, limits, created, component)
-        values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        insert into versions (function, number, kind, source, bytes, hash, parameters, limits, delivery, created, component)
+        values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
     let (kind, source, parameters, component) = match &version.code {
         NewCode::JavaScript { source, parameters } => (JAVASCRIPT, source.as_str(), *parameters, None),
         NewCode::Component(component) => (COMPONENT, "", 0, Some(component.as_ref())),
@@ -86,6 +86,7 @@ async fn insert_version(db: &mut SqliteConnection, function: &str, number: i64, 
         .bind(&version.hash)
         .bind(parameters)
         .bind(json(&version.limits)?)
+        .bind(version.delivery.as_str())
         .bind(micros(now()))
         .bind(component)
         .execute(db)
@@ -133,7 +134,8 @@ pub async fn all(db: &mut SqliteConnection) -> Result<Vec<Function>> {
 pub async fn versions(db: &mut SqliteConnection, tenant: &str, function: &str, limit: u32) -> Result<Vec<Version>> {
     let versions = "
         select versions.number, versions.kind, case when ?3 = 1 then versions.source else '' end as source,
-            versions.bytes, versions.hash, versions.parameters, versions.limits, versions.created as uploaded
+            versions.bytes, versions.hash, versions.parameters, versions.limits, versions.delivery,
+            versions.created as uploaded
         from versions join functions on functions.id = versions.function
         where functions.tenant = ?1 and functions.id = ?2
         order by versions.number desc limit ?3";
@@ -168,6 +170,7 @@ pub async fn component(db: &mut SqliteConnection, tenant: &str, function: &str, 
 pub async fn delete(db: &mut SqliteConnection, tenant: &str, name: &str) -> Result<bool> {
     usage::forget(db, tenant, name).await?;
     let delete = "delete from functions where tenant = ? and name = ?";
-    let deleted = sqlx::query(delete).bind(tenant).bind(name).execute(db).await?;
+    let deleted = sqlx::query(delete).bind(tenant).bind(name).execute(&mut *db).await?;
+    outbox::forget_unwanted(db, tenant).await?;
     Ok(deleted.rows_affected() > 0)
 }

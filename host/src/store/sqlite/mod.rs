@@ -9,11 +9,15 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::FutureExt;
 use sqlx::{SqliteConnection, SqlitePool, pool::PoolConnection};
+use uuid::Uuid;
 
 use self::writer::Writer;
-use super::{Begun, Done, Due, NewTenant, NewVersion, Store, StoreError, Stored, Transaction};
+use super::{
+    Begun, Committed, DeadLetter, Done, Due, Failure, NewTenant, NewVersion, Store, StoreError, Stored, Transaction,
+};
 use crate::{
     document::{Document, Page, PageRequest},
+    event::Event,
     filter::Filter,
     function::{Function, Version},
     identity::Identity,
@@ -32,6 +36,7 @@ mod file;
 mod functions;
 mod jobs;
 mod mails;
+mod outbox;
 mod runs;
 mod settings;
 mod tasks;
@@ -63,6 +68,8 @@ pub struct Sqlite {
     readers: SqlitePool,
     /// For what clients choose how long it takes: these may all be busy, and the others still are not.
     queries: SqlitePool,
+    /// Names this process in what it has in hand.
+    node: String,
 }
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -75,7 +82,12 @@ impl Sqlite {
         let lock = file::lock(&path)?;
         let writer = file::open(&path).await?;
         let (readers, queries) = (file::readers(&path).await?, file::readers(&path).await?);
-        Ok(Self { writer: Writer::start(writer, &path, lock), readers, queries })
+        let writer = Writer::start(writer, &path, lock);
+        let released = writer.write(|db| async move { outbox::release_all(db).await }.boxed()).await?;
+        if released > 0 {
+            tracing::info!(events = released, "events that the last server had in hand are taken up again");
+        }
+        Ok(Self { writer, readers, queries, node: Uuid::new_v4().to_string() })
     }
 
     /// A connection that reads, whose queries have [`MAX_QUERY_TIME`] from now on. Set anew each time: the limit of whoever had
@@ -92,6 +104,17 @@ async fn limit_time(connection: &mut SqliteConnection, time: Duration) -> Result
     let end = Instant::now() + time;
     connection.lock_handle().await?.set_progress_handler(INSTRUCTIONS, move || Instant::now() < end);
     Ok(())
+}
+
+/// Does something within [`MAX_QUERY_TIME`] on a connection that has no such limit otherwise.
+async fn limited<T>(
+    db: &mut SqliteConnection,
+    work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T>,
+) -> Result<T> {
+    limit_time(db, MAX_QUERY_TIME).await?;
+    let done = work(db).await;
+    unlimit_time(db).await?;
+    done
 }
 
 /// Lets the connection take its time again.
@@ -171,8 +194,53 @@ impl Store for Sqlite {
         self.writer.write(move |db| async move { users::delete(db, &tenant, &id).await }.boxed()).await
     }
 
-    async fn commit(&self, transaction: Transaction) -> Result<Vec<Done>> {
-        self.writer.write(move |db| async move { transactions::commit(db, &transaction).await }.boxed()).await
+    async fn commit(&self, transaction: Transaction) -> Result<Committed> {
+        let node = self.node.clone();
+        self.writer.write(move |db| async move { transactions::commit(db, &node, transaction).await }.boxed()).await
+    }
+
+    async fn preview(&self, transaction: Transaction) -> Result<Vec<Done>> {
+        let node = self.node.clone();
+        let preview = async move |db: &mut SqliteConnection| transactions::commit(db, &node, transaction).await;
+        Ok(self.writer.try_out(move |db| async move { limited(db, preview).await }.boxed()).await?.done)
+    }
+
+    async fn claim(&self, now: DateTime<Utc>, limit: u32) -> Result<Vec<Event>> {
+        // Most of the time there is nothing, and the writer need not be asked.
+        if !outbox::is_any_due(&mut *self.reader().await?, now).await? {
+            return Ok(Vec::new());
+        }
+        let node = self.node.clone();
+        self.writer.write(move |db| async move { outbox::claim(db, &node, now, limit).await }.boxed()).await
+    }
+
+    async fn beat(&self) -> Result<()> {
+        // No other process has the file.
+        Ok(())
+    }
+
+    async fn release(&self, deliveries: Vec<i64>, at: DateTime<Utc>) -> Result<()> {
+        let node = self.node.clone();
+        self.writer.write(move |db| async move { outbox::release(db, &node, &deliveries, at).await }.boxed()).await
+    }
+
+    async fn fail(&self, failure: Failure, run: Option<Run>) -> Result<()> {
+        let node = self.node.clone();
+        self.writer.write(move |db| async move { outbox::fail(db, &node, &failure, run.as_ref()).await }.boxed()).await
+    }
+
+    async fn dead_letters(&self, tenant: &str, function: &str, limit: u32) -> Result<Vec<DeadLetter>> {
+        outbox::dead(&mut *self.reader().await?, tenant, function, limit).await
+    }
+
+    async fn resend(&self, tenant: &str, function: &str, id: Option<i64>) -> Result<u64> {
+        let (tenant, function) = (tenant.to_owned(), function.to_owned());
+        self.writer.write(move |db| async move { outbox::resend(db, &tenant, &function, id).await }.boxed()).await
+    }
+
+    async fn forget_dead(&self, tenant: &str, function: &str, id: Option<i64>) -> Result<u64> {
+        let (tenant, function) = (tenant.to_owned(), function.to_owned());
+        self.writer.write(move |db| async move { outbox::forget(db, &tenant, &function, id).await }.boxed()).await
     }
 
     async fn stored(&self, tenant: &str) -> Result<Stored> {

@@ -56,9 +56,26 @@ impl Writer {
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T>> + Send + 'static,
     {
+        self.hand_in(change, false).await
+    }
+
+    /// Makes a change and undoes it; what it would have done.
+    pub async fn try_out<T, F>(&self, change: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T>> + Send + 'static,
+    {
+        self.hand_in(change, true).await
+    }
+
+    async fn hand_in<T, F>(&self, change: F, undo: bool) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T>> + Send + 'static,
+    {
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(closed)?;
         let (answer, answered) = oneshot::channel();
-        let change = Change { run: Some(change), result: None, answer };
+        let change = Change { run: Some(change), undo, result: None, answer };
         queue.send(Box::new(change)).await.map_err(|_| closed())?;
         answered.await.map_err(|_| closed())?
     }
@@ -87,6 +104,8 @@ trait Waiting: Send {
 
 struct Change<T, F> {
     run: Option<F>,
+    /// Whether nothing of it stays.
+    undo: bool,
     result: Option<Result<T>>,
     answer: oneshot::Sender<Result<T>>,
 }
@@ -105,7 +124,11 @@ where
         let Some(run) = self.run.take() else { return Ok(()) };
         // A mistake in one change must not end the task, and with it all writing. What the change has done is undone.
         let result = AssertUnwindSafe(run(connection)).catch_unwind().await.unwrap_or_else(|_| Err(panicked()));
-        self.result.insert(result).as_ref().map(drop).map_err(same)
+        match self.result.insert(result) {
+            Ok(_) if self.undo => Err(StoreError::Conflict),
+            Ok(_) => Ok(()),
+            Err(error) => Err(same(error)),
+        }
     }
 
     fn answer(self: Box<Self>, committed: Result<()>) {

@@ -52,7 +52,7 @@ on_every_store! {
     async fn a_name_is_taken_once_by_many(store) {
         root(&*store, "one").await;
         let code = || NewCode::JavaScript { source: "x".into(), parameters: 0 };
-        let version = || NewVersion { code: code(), hash: "x".into(), limits: Default::default() };
+        let version = || NewVersion { code: code(), hash: "x".into(), limits: Default::default(), delivery: Default::default() };
 
         let added = join_all((0..20).map(|_| store.add_function("one", "hello", "web", version()))).await;
 

@@ -4,18 +4,19 @@ use bytes::Bytes;
 
 use super::*;
 use crate::{
-    function::{Code, Function},
+    function::{Code, Delivery, Function},
     quota::OwnLimits,
     run::{Outcome, Run, Used},
     statistics::{Failure, Figures},
     store::{LISTED_SOURCE, NewCode, NewVersion, StoreError},
 };
 
-fn version(source: &str) -> NewVersion {
+pub(super) fn version(source: &str) -> NewVersion {
     NewVersion {
         code: NewCode::JavaScript { source: source.into(), parameters: 2 },
         hash: format!("hash of {source}"),
         limits: OwnLimits { fuel: Some(7), ..OwnLimits::default() },
+        delivery: Delivery::AtMostOnce,
     }
 }
 

@@ -1,9 +1,13 @@
 //! What a tenant keeps is counted and limited.
 
 use super::*;
+use crate::{event::Cause, store::Planned};
 
 async fn commit(store: &dyn Store, who: &Identity, most: Stored, steps: Vec<Step>) -> Result<Vec<Done>, StoreError> {
-    store.commit(Transaction { who: who.clone(), most, steps }).await
+    let planned = |step| Planned { step, expected: None, listeners: Vec::new() };
+    let steps = steps.into_iter().map(planned).collect();
+    let transaction = Transaction { steps, ..Transaction::new(who.clone(), most, Cause::outside()) };
+    store.commit(transaction).await.map(|committed| committed.done)
 }
 
 fn new(who: &Identity, content: Value) -> Document {
@@ -89,7 +93,7 @@ on_every_store! {
         let done = commit(&*store, &ann, Stored::UNLIMITED, vec![increment("n"), increment("n"), creation(&[])]).await;
 
         let done = done.unwrap();
-        assert_eq!(done.iter().map(|done| done.changed().len()).collect::<Vec<_>>(), [1, 1, 0]);
-        assert_eq!(values(done[1].changed(), "n"), json!([3]));
+        assert_eq!(done.iter().map(|done| done.documents().len()).collect::<Vec<_>>(), [1, 1, 0]);
+        assert_eq!(values(done[1].documents(), "n"), json!([3]));
     }
 }
