@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::future::join_all;
+use futures_util::{StreamExt, future::join_all, stream};
 use serde_json::{Value, json};
 
 use crate::{
@@ -233,4 +233,36 @@ async fn files_that_belong_to_nothing_are_removed() {
         .await;
     assert_eq!(files(&store), kept);
     assert_eq!(Tenant::of_development(&server).exec("kept", json!({})).await.ok(), 7);
+}
+
+#[tokio::test]
+async fn an_app_sends_only_so_many_uploads_at_once() {
+    let server = thimble(["serve", "--dev"]).serve().await;
+    let (tenant, other) = (Tenant::on(&server).await, Tenant::on(&server).await);
+    let unfinished: Vec<_> = (0..18)
+        .map(|_| {
+            let begin = stream::iter([Ok::<_, std::io::Error>(b"\0asm".to_vec())]);
+            let body = begin.chain(stream::pending());
+            let request = tenant.root.request(reqwest::Method::POST, "/fn/add?name=slow&trigger=web");
+            let request = request.header("Content-Type", "application/wasm").body(reqwest::Body::wrap_stream(body));
+            tokio::spawn(request.send())
+        })
+        .collect();
+
+    eventually("two of them are turned away", async || {
+        (unfinished.iter().filter(|upload| upload.is_finished()).count() == 2).then_some(())
+    })
+    .await;
+    let refused = tenant.upload("more", "web", &script(1)).await;
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    assert!(refused.text().contains("16 uploads of this app"), "{}", refused.text());
+    assert!((1..10).contains(&seconds(&refused)), "{:?}", refused.headers);
+    other.add("f", "web", &script(2)).await;
+
+    unfinished.iter().for_each(|upload| upload.abort());
+    eventually("there is room again", async || {
+        let answer = tenant.upload(&crate::harness::fresh("more"), "web", &script(1)).await;
+        (answer.status == 200).then_some(())
+    })
+    .await;
 }

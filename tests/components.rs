@@ -116,6 +116,10 @@ async fn versions_may_be_of_either_kind() {
         (&json!(4), &json!("component"), &json!(10_000_000))
     );
     assert_eq!(tenant.exec("either", json!({})).await.ok(), 2);
+    // So does the trigger of a component, which nobody has at hand.
+    tenant.root.post("/fn/update", json!({ "name": "either", "trigger": "lobby", "code": "" })).await.ok();
+    let info = tenant.info("either").await;
+    assert_eq!((&info["version"], &info["trigger"], &info["kind"]), (&json!(5), &json!("lobby"), &json!("component")));
 }
 
 #[tokio::test]

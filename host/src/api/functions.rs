@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Router,
+    Extension, Router,
     body::{Body, Bytes},
-    extract::{DefaultBodyLimit, State},
+    extract::{DefaultBodyLimit, FromRequest, Request, State},
     http::{HeaderMap, Response, StatusCode, header},
     response::IntoResponse,
     routing::{any, get, post},
@@ -23,6 +23,7 @@ use crate::{
     app::App,
     clock::rfc3339,
     dispatcher::NotCalled,
+    edge::shares::{Share, Shares},
     event::Event,
     function::{Code, Function, Settings, Upload, Version, WEB_TRIGGER},
     identity::Identity,
@@ -60,8 +61,12 @@ pub fn root_routes(upload_bytes: usize) -> Router<App> {
         .route("/fn/rollback/{name}", post(rollback))
         .route("/fn/wasm/{name}", get(wasm))
         .layer(DefaultBodyLimit::max(upload_bytes + AROUND))
+        .layer(Extension(Uploads::new(UPLOADS)))
         .merge(Router::new().route("/fn/sudoexec/{name}", any(sudo_execute)).layer(DefaultBodyLimit::max(MAX_REQUEST)))
 }
+
+/// Uploads that are read or compiled.
+type Uploads = Shares<Arc<str>>;
 
 type Answer = Result<Response<Body>, ApiError>;
 
@@ -171,6 +176,9 @@ struct DeployedView {
     log: Vec<String>,
 }
 
+/// Uploads of one tenant at the same time.
+const UPLOADS: usize = 16;
+
 /// How long to wait before uploading again when others wait already.
 const COMPILING: Duration = Duration::from_secs(2);
 
@@ -180,7 +188,13 @@ const NOTHING: Upload = Upload::JavaScript(String::new());
 /// The time that Go's clients read as "never".
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
-async fn add(Root(who): Root, State(app): State<App>, uploaded: Uploaded) -> Answer {
+async fn add(
+    Root(who): Root,
+    State(app): State<App>,
+    Extension(uploads): Extension<Uploads>,
+    request: Request,
+) -> Answer {
+    let (_share, uploaded) = read(&app, &who, &uploads, request).await?;
     let Uploaded { name, trigger, code, limits, delivery, .. } = uploaded;
     let limits = own_limits(&app, OwnLimits::default(), &limits)?;
     let settings = Settings { limits, delivery: delivery.unwrap_or_default() };
@@ -190,7 +204,13 @@ async fn add(Root(who): Root, State(app): State<App>, uploaded: Uploaded) -> Ans
 }
 
 /// The original names the function by id; a name is accepted as well.
-async fn update(Root(who): Root, State(app): State<App>, uploaded: Uploaded) -> Answer {
+async fn update(
+    Root(who): Root,
+    State(app): State<App>,
+    Extension(uploads): Extension<Uploads>,
+    request: Request,
+) -> Answer {
+    let (_share, uploaded) = read(&app, &who, &uploads, request).await?;
     let Uploaded { id, name, trigger, code, limits, delivery } = uploaded;
     let name = match app.store.function_by_id(&who.tenant, &id).await? {
         Some(function) => function.name,
@@ -207,11 +227,29 @@ async fn update(Root(who): Root, State(app): State<App>, uploaded: Uploaded) -> 
     let code = match code {
         Some(code) => code,
         None if settings != current.version.settings() => code_of(&app, &current).await?,
+        // Who reads a component with its function has no code to send back.
+        None if current.version.code == Code::Component && trigger != current.trigger => {
+            code_of(&app, &current).await?
+        }
         None => NOTHING,
     };
     let deployed = app.registry.update(&who.tenant, &name, Some(&trigger), code, settings).await?;
     tracing::info!(function = name, version = deployed.function.version.number, "function updated");
     Ok(json_value(StatusCode::OK, &DeployedView::from(deployed)))
+}
+
+/// Reads an upload. A tenant sends only so many at once, since each is held in memory until it is compiled.
+async fn read(
+    app: &App,
+    who: &Identity,
+    uploads: &Uploads,
+    request: Request,
+) -> Result<(Share<Arc<str>>, Uploaded), ApiError> {
+    let share = uploads.take(who.tenant.clone()).ok_or_else(|| ApiError::Busy {
+        message: format!("{UPLOADS} uploads of this app are on their way already: try again soon"),
+        retry_after: COMPILING,
+    })?;
+    Ok((share, Uploaded::from_request(request, app).await?))
 }
 
 fn own_limits(app: &App, own: OwnLimits, changes: &Map<String, Value>) -> Result<OwnLimits, ApiError> {

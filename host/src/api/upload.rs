@@ -4,7 +4,7 @@
 use axum::{
     body::Bytes,
     extract::{FromRequest, FromRequestParts, Multipart, Request, multipart::MultipartError},
-    http::header::CONTENT_TYPE,
+    http::{StatusCode, header::CONTENT_TYPE},
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -13,13 +13,19 @@ use super::{
     error::ApiError,
     extract::{Query, RawBody, object},
 };
-use crate::function::{Delivery, Upload};
+use crate::{
+    edge::paced_body::BodyError,
+    function::{Delivery, Upload},
+};
 
 /// How every WebAssembly binary begins.
 const MAGIC: &[u8] = b"\0asm";
 
 /// Bytes of the fields of a form, and of what stands between them, besides the code.
 pub const AROUND: usize = 64 << 10;
+
+/// Fields of a form that are read, those that nobody asked for included.
+const FIELDS: usize = 32;
 
 /// A function as it is uploaded. The fields of the reference's function object that clients send besides are ignored.
 #[derive(Debug, Default)]
@@ -88,7 +94,12 @@ impl<S: Send + Sync> FromRequest<S> for Uploaded {
 /// Reads the fields `id`, `name`, `trigger`, `limits`, `delivery` and the file `code`, which is a component or JavaScript.
 async fn from_form(mut form: Multipart) -> Result<Uploaded, ApiError> {
     let mut uploaded = Uploaded::default();
+    let mut fields = 0;
     while let Some(field) = form.next_field().await.map_err(of_form)? {
+        fields += 1;
+        if fields > FIELDS {
+            return Err(ApiError::BadRequest(format!("the form has more than {FIELDS} fields")));
+        }
         let name = field.name().unwrap_or_default().to_owned();
         match name.as_str() {
             "id" => uploaded.id = field.text().await.map_err(of_form)?,
@@ -139,11 +150,12 @@ fn parse_delivery(text: &str) -> Result<Option<Delivery>, ApiError> {
 }
 
 fn of_form(error: MultipartError) -> ApiError {
-    match error.status() {
-        axum::http::StatusCode::PAYLOAD_TOO_LARGE => {
+    match (BodyError::among(&error), error.status()) {
+        (Some(error), _) => error.into(),
+        (None, StatusCode::PAYLOAD_TOO_LARGE) => {
             ApiError::TooLarge("the body of the request is larger than allowed".into())
         }
-        _ => ApiError::BadRequest(format!("the form cannot be read: {}", error.body_text())),
+        (None, _) => ApiError::BadRequest(format!("the form cannot be read: {}", error.body_text())),
     }
 }
 
@@ -206,6 +218,9 @@ mod tests {
         }
         let refused = read(media_type, "/", &form(b"abc\xff")).await.unwrap_err();
         assert!(refused.contains("byte 3 cannot be read"), "{refused}");
+        let many = b"--b\r\nContent-Disposition: form-data; name=\"x\"\r\n\r\n\r\n".repeat(FIELDS + 1);
+        let refused = read(media_type, "/", &many).await.unwrap_err();
+        assert!(refused.contains("more than 32 fields"), "{refused}");
         let refused = read(media_type, "/", b"--b\r\nContent-").await.unwrap_err();
         assert!(refused.contains("the form cannot be read"), "{refused}");
     }

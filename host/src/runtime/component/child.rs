@@ -67,7 +67,8 @@ fn compile(component: &[u8], guest_memory: u64) -> Result<Vec<u8>, String> {
     compiled.serialize().map_err(refused)
 }
 
-/// Takes from this process what it does not need: from now on it cannot take more memory or time than this, and others go first.
+/// Takes from this process what it does not need: from now on it cannot take more memory or time than this. Its priority stays
+/// as it is, else busy functions would keep it from finishing in time.
 #[cfg(unix)]
 fn limit(limits: &Limits) -> io::Result<()> {
     let bound = |resource, soft: u64, hard: u64| {
@@ -82,10 +83,7 @@ fn limit(limits: &Limits) -> io::Result<()> {
     // The soft limit ends it with a signal of its own, by which the server knows why.
     bound(libc::RLIMIT_CPU, limits.cpu_seconds, limits.cpu_seconds.saturating_add(1))?;
     bound(libc::RLIMIT_CORE, 0, 0)?;
-    bound(libc::RLIMIT_FSIZE, 0, 0)?;
-    // SAFETY: the call takes numbers only. Failing to be nice is no reason to stop.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 10) };
-    Ok(())
+    bound(libc::RLIMIT_FSIZE, 0, 0)
 }
 
 #[cfg(not(unix))]

@@ -62,7 +62,11 @@ impl Compiler {
     }
 
     async fn run(&self, component: &[u8]) -> anyhow::Result<Exited> {
-        let mut child = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        // Who presses Ctrl-C means the server, which ends in its own time.
+        #[cfg(unix)]
+        command.process_group(0);
+        let mut child = command
             .args(&self.arguments)
             // It needs nothing, and secrets of the server may stand there.
             .env_clear()
