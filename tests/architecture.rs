@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 use crate::harness::repository;
 
 /// A part of the host, and the parts it must not know.
-const FORBIDDEN: [(&str, &[&str]); 12] = [
+const FORBIDDEN: [(&str, &[&str]); 13] = [
     (
         "store",
         &["runtime", "host_functions", "dispatcher", "registry", "api", "trigger", "hub", "mailer", "app", "cli"],
@@ -15,6 +15,22 @@ const FORBIDDEN: [(&str, &[&str]); 12] = [
         &["store", "runtime", "host_functions", "dispatcher", "registry", "api", "trigger", "mailer", "app", "cli"],
     ),
     ("mailer", &["runtime", "host_functions", "dispatcher", "registry", "api", "trigger", "hub", "app", "cli"]),
+    (
+        "outgoing",
+        &[
+            "store",
+            "runtime",
+            "host_functions",
+            "dispatcher",
+            "registry",
+            "api",
+            "trigger",
+            "hub",
+            "mailer",
+            "app",
+            "cli",
+        ],
+    ),
     ("host_functions", &["dispatcher", "registry", "api", "trigger", "app", "cli"]),
     ("runtime", &["dispatcher", "registry", "api", "trigger", "app", "cli"]),
     ("registry", &["dispatcher", "api", "trigger", "app", "cli"]),

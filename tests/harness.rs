@@ -1,6 +1,7 @@
 //! What the tests stand on: servers, tenants and their users, realtime connections, and patience.
 
 mod caller;
+mod clocked;
 pub mod component;
 mod connection;
 pub mod process;
@@ -13,6 +14,7 @@ use std::{
 };
 
 pub use caller::{Answer, Caller, text};
+pub use clocked::ClockedServer;
 pub use connection::{Connection, Transport};
 pub use server::{Command, Finished, Server, shared, thimble};
 pub use tenant::{PASSWORD, Tenant, User};

@@ -28,4 +28,5 @@ mod realtime_sse;
 mod realtime_websocket;
 mod restart;
 mod stats;
+mod tasks;
 mod upload;

@@ -19,9 +19,11 @@ use crate::{
     listeners::Listeners,
     mailer::Mailer,
     metrics::Metrics,
+    outgoing::Outgoing,
     registry::Registry,
     runtime::Runtime,
     store::{self, Store},
+    trigger::schedule::{self, Scheduler},
     usage::Usage,
 };
 
@@ -53,6 +55,10 @@ pub struct Parts {
     pub registry: Registry,
     /// Decides what runs when.
     pub dispatcher: Dispatcher,
+    /// Does tasks and jobs at their time.
+    pub scheduler: Scheduler,
+    /// Calls other servers.
+    pub outgoing: Outgoing,
     /// What has been used.
     pub usage: Usage,
     /// What is shown of the server.
@@ -74,6 +80,9 @@ pub struct Started {
 /// How often old runs are forgotten.
 const PRUNE: Duration = Duration::from_secs(600);
 
+/// Time that is left to runs for events when tasks take all they have.
+const LAST_EVENTS: Duration = Duration::from_secs(2);
+
 impl Deref for App {
     type Target = Parts;
 
@@ -85,9 +94,13 @@ impl Deref for App {
 impl App {
     /// Opens the store, starts every part, and takes up the work that waits.
     pub async fn start(config: Config) -> anyhow::Result<Started> {
+        Self::start_at(config, Arc::new(Clock::default())).await
+    }
+
+    /// The same with a clock that somebody else turns.
+    pub async fn start_at(config: Config, clock: Arc<Clock>) -> anyhow::Result<Started> {
         let data = &config.server.data;
         std::fs::create_dir_all(data).with_context(|| format!("cannot make the data folder {}", data.display()))?;
-        let clock = Arc::new(Clock::default());
         let store = store::open(&config.database_url(), &config.database).await?;
         let accounts = Accounts::open(
             store.clone(),
@@ -127,6 +140,16 @@ impl App {
             clock: clock.clone(),
         };
         let dispatcher = Dispatcher::new(&config.runtime, config.events.clone(), parts);
+        let outgoing = Outgoing::new(&config.fetch)?;
+        let parts = schedule::Parts {
+            store: store.clone(),
+            clock: clock.clone(),
+            registry: registry.clone(),
+            dispatcher: dispatcher.clone(),
+            channels: channels.clone(),
+            outgoing: outgoing.clone(),
+        };
+        let scheduler = Scheduler::new(config.tasks.clone(), parts);
         // Last of what can fail: the keys are shown once, by whoever gets them from here.
         let first_keys = accounts.bootstrap().await?;
         let shutdown = CancellationToken::new();
@@ -144,6 +167,8 @@ impl App {
             runtime,
             registry,
             dispatcher,
+            scheduler,
+            outgoing,
             usage,
             metrics,
             shutdown,
@@ -154,6 +179,7 @@ impl App {
         tokio::spawn(dispatcher::take_up(app.store.clone(), events, app.clock.clone(), app.shutdown.clone()));
         tokio::spawn(prune(app.clone()));
         app.mailer.start(app.shutdown.clone());
+        app.scheduler.start(app.shutdown.clone());
         Ok(Started { app, first_keys })
     }
 
@@ -161,8 +187,11 @@ impl App {
     ///
     /// Returns whether everything ended in time.
     pub async fn stop(&self, deadline: tokio::time::Instant) -> bool {
+        // Tasks still make events. What they began ends with the runs; a little is left to these.
+        let _ = tokio::time::timeout_at(deadline - LAST_EVENTS, self.scheduler.finish()).await;
         self.stop_events.cancel();
-        let ended = tokio::time::timeout_at(deadline, self.dispatcher.finish()).await.is_ok();
+        let ended = async { tokio::join!(self.dispatcher.finish(), self.scheduler.finish()) };
+        let ended = tokio::time::timeout_at(deadline, ended).await.is_ok();
         self.store.close().await;
         ended
     }

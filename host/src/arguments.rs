@@ -15,6 +15,7 @@ use crate::{
 pub fn of(event: &EventKind, parameters: u32, matched: Matched) -> Vec<String> {
     match event {
         EventKind::Web(request) => web(request),
+        EventKind::Scheduled(payload) => web(&WebRequest { body: Some(payload.clone()), ..WebRequest::default() }),
         EventKind::Message(message) => match (parameters, matched) {
             (1, _) | (0, Matched::Type) => vec![whole(message)],
             _ => three(message),
@@ -92,5 +93,10 @@ mod tests {
 
         assert_eq!(of(&EventKind::Web(WebRequest::default()), 3, Matched::Type), ["{}", "{}"]);
         assert_eq!(of(&EventKind::Web(with), 3, Matched::Type), ["null", "{}", "{}"]);
+    }
+
+    #[test]
+    fn a_scheduled_call_is_like_a_request_with_the_payload_as_its_body() {
+        assert_eq!(of(&EventKind::Scheduled(json!([1])), 3, Matched::Type), ["[1]", "{}", "{}"]);
     }
 }

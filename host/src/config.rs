@@ -17,9 +17,11 @@ use toml::{Table, Value};
 use crate::{
     dispatcher::EventsConfig,
     edge::client_address::TrustedProxies,
+    outgoing::FetchConfig,
     quota::{FunctionQuota, TenantQuota},
     runtime::{RuntimeConfig, component::CompileConfig, limits::Limits},
     store,
+    trigger::schedule::TasksConfig,
 };
 
 /// Every setting with its default and the reason for it.
@@ -50,6 +52,10 @@ pub struct Config {
     pub runtime: RuntimeConfig,
     /// How components are compiled.
     pub compile: CompileConfig,
+    /// How tasks and jobs are done.
+    pub tasks: TasksConfig,
+    /// How other servers may be called.
+    pub fetch: FetchConfig,
     /// Bounds of realtime connections.
     pub realtime: RealtimeConfig,
     /// How mail leaves.
@@ -174,6 +180,8 @@ pub struct Overrides {
     pub database: Option<String>,
     /// `mail.smtp`.
     pub smtp: Option<String>,
+    /// More places for `fetch.allow`.
+    pub fetch_allow: Vec<String>,
 }
 
 impl Config {
@@ -211,7 +219,7 @@ impl Config {
     }
 
     fn apply(&mut self, overrides: Overrides) {
-        let Overrides { dev, listen, data, database, smtp } = overrides;
+        let Overrides { dev, listen, data, database, smtp, fetch_allow } = overrides;
         self.server.dev |= dev;
         if let Some(listen) = listen {
             self.server.listen = listen;
@@ -225,6 +233,7 @@ impl Config {
         if smtp.is_some() {
             self.mail.smtp = smtp.filter(|url| !url.is_empty());
         }
+        self.fetch.allow.extend(fetch_allow);
         self.server.url.truncate(self.server.url.trim_end_matches('/').len());
     }
 
@@ -270,7 +279,20 @@ impl Config {
         const MILLISECONDS: (u64, u64) = (1, 24 * 3_600 * 1_000);
         const COUNT: (u64, u64) = (1, 1_000_000);
         let Self {
-            server, database, accounts, limits, function, tenant, runtime, compile, realtime, mail, runs, ..
+            server,
+            database,
+            accounts,
+            limits,
+            function,
+            tenant,
+            runtime,
+            compile,
+            tasks,
+            fetch,
+            realtime,
+            mail,
+            runs,
+            ..
         } = self;
         vec![
             ("server.connections", server.connections as u64, COUNT),
@@ -328,6 +350,15 @@ impl Config {
             ("compile.cpu_seconds", compile.cpu_seconds, (1, 3_600)),
             // Less than this does not even hold the program.
             ("compile.memory", compile.memory, (256 << 20, 64 << 30)),
+            ("tenant.tasks", tenant.tasks, COUNT),
+            ("tenant.jobs", tenant.jobs, COUNT),
+            ("tasks.least_every_s", tasks.least_every_s, (1, 24 * 3_600)),
+            ("tasks.attempts", u64::from(tasks.attempts), (1, 100)),
+            ("fetch.timeout_ms", fetch.timeout_ms, (1, 600_000)),
+            ("fetch.request_bytes", fetch.request_bytes as u64, BYTES),
+            ("fetch.response_bytes", fetch.response_bytes as u64, BYTES),
+            ("fetch.redirects", fetch.redirects as u64, (1, 20)),
+            ("fetch.concurrency", fetch.concurrency as u64, (1, 100_000)),
             ("realtime.queue", realtime.queue as u64, COUNT),
             ("realtime.message_bytes", realtime.message_bytes as u64, BYTES),
             ("realtime.channels", realtime.channels as u64, COUNT),

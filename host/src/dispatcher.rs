@@ -131,6 +131,9 @@ const REPEATS: u32 = 5;
 /// How long to wait before a failure is noted again that could not be noted.
 const NOTE_AGAIN: Duration = Duration::from_secs(1);
 
+/// What the history shows for a job.
+const SCHEDULED: &str = "schedule";
+
 /// A tenant has at most this part of those who wait.
 const PART: usize = 4;
 
@@ -151,10 +154,26 @@ impl Dispatcher {
 
     /// Runs one function for one event and waits for its end. The run goes on when the caller stops waiting.
     pub async fn call(&self, function: Arc<Function>, event: Event) -> Result<Finished, NotCalled> {
+        let (queue, wait) = (self.0.queue, self.0.wait);
+        self.call_within(function, event, queue, wait).await
+    }
+
+    /// The same for what nobody waits for: it stays in the queue until it has its turn.
+    pub async fn call_patiently(&self, function: Arc<Function>, event: Event) -> Result<Finished, NotCalled> {
+        self.call_within(function, event, usize::MAX, Duration::MAX).await
+    }
+
+    async fn call_within(
+        &self,
+        function: Arc<Function>,
+        event: Event,
+        queue: usize,
+        wait: Duration,
+    ) -> Result<Finished, NotCalled> {
         let dispatcher = self.clone();
         let run = tokio::spawn(async move {
             let _working = dispatcher.0.working.token();
-            dispatcher.0.run_for_caller(&function, &event).await
+            dispatcher.0.run_for_caller(&function, &event, queue, wait).await
         });
         // The task only fails to join when the server shuts down.
         run.await.unwrap_or(Err(NotCalled::Busy))
@@ -233,10 +252,17 @@ impl Dispatcher {
 }
 
 impl Inner {
-    async fn run_for_caller(&self, function: &Function, event: &Event) -> Result<Finished, NotCalled> {
-        let due = Due { function, matched: Matched::Type, event };
+    /// With at most `queue` others before it, and after at most `wait`.
+    async fn run_for_caller(
+        &self,
+        function: &Function,
+        event: &Event,
+        queue: usize,
+        wait: Duration,
+    ) -> Result<Finished, NotCalled> {
+        let due = Due { function, matched: Matched::Channel, event };
         let of_tenant = self.slots.count_of_tenant(&function.tenant).waiting;
-        if self.slots.count().waiting >= self.queue || of_tenant >= self.queue.div_ceil(PART) {
+        if self.slots.count().waiting >= queue || of_tenant >= queue.div_ceil(PART) {
             self.parts.metrics.turned_away();
             return Err(NotCalled::Busy);
         }
@@ -249,7 +275,7 @@ impl Inner {
             return Err(NotCalled::Quota { message: refused.message, retry_after: refused.retry_after });
         }
         let (queued, wanted) = (Instant::now(), self.wanted(function));
-        let Ok(slot) = tokio::time::timeout(self.wait, self.slots.take(&wanted)).await else {
+        let Ok(slot) = tokio::time::timeout(wait, self.slots.take(&wanted)).await else {
             self.parts.metrics.turned_away();
             return Err(self.waited_too_long(function, &wanted));
         };
@@ -521,6 +547,7 @@ impl Inner {
         let args = arguments::of(&event.kind, version.code.parameters(), matched);
         let (kind, headers) = match &event.kind {
             EventKind::Web(request) => ("web", request.headers.clone()),
+            EventKind::Scheduled(_) => ("web", Default::default()),
             EventKind::Message(message) if crate::message::is_document_type(&message.kind) => {
                 ("document", Default::default())
             }
@@ -571,6 +598,7 @@ impl Due<'_> {
     fn trigger(&self) -> String {
         match (&self.event.kind, self.matched) {
             (EventKind::Web(_), _) => crate::function::WEB_TRIGGER.to_owned(),
+            (EventKind::Scheduled(_), _) => SCHEDULED.to_owned(),
             (EventKind::Message(message), Matched::Channel) => message.channel.clone(),
             (EventKind::Message(message), Matched::Type) => message.kind.clone(),
         }

@@ -50,6 +50,8 @@ pub struct Delivery {
 pub enum EventKind {
     /// A call over HTTP of one function by name.
     Web(WebRequest),
+    /// A call of one function by name whose time has come; with its payload.
+    Scheduled(Value),
     /// A message in a channel; a changed document is a message of type `db_created`, `db_updated` or `db_deleted` in the
     /// channel `db-<collection>`.
     Message(Message),
@@ -198,6 +200,12 @@ impl Event {
         Self { identity, kind, cause, key: String::new(), deliveries: Vec::new(), again: false }
     }
 
+    /// A call of one function whose time has come.
+    pub fn scheduled(identity: Identity, payload: Value) -> Self {
+        let (kind, cause) = (EventKind::Scheduled(payload), Cause::outside());
+        Self { identity, kind, cause, key: String::new(), deliveries: Vec::new(), again: false }
+    }
+
     /// A message in a channel.
     pub fn message(identity: Identity, message: Message, cause: Cause) -> Self {
         let key = message.channel.clone();
@@ -234,7 +242,7 @@ impl Event {
     pub fn bytes(&self) -> usize {
         const FIXED: usize = 512;
         let content = match &self.kind {
-            EventKind::Web(_) => 0,
+            EventKind::Web(_) | EventKind::Scheduled(_) => 0,
             EventKind::Message(message) => message.data.len() + message.channel.len() + message.kind.len(),
         };
         FIXED + content

@@ -48,6 +48,7 @@ pub mod hub;
 
 pub mod mail;
 pub mod mailer;
+pub mod outgoing;
 
 pub mod accounts;
 pub mod credentials;

@@ -42,6 +42,10 @@ pub struct TenantQuota {
     pub functions: usize,
     /// Milliseconds in a minute in which uploads are compiled.
     pub compile_ms: u64,
+    /// Tasks that are kept.
+    pub tasks: u64,
+    /// Jobs that wait or run.
+    pub jobs: u64,
 }
 
 /// The settings of a [`TenantQuota`] that the operator changed for one tenant.
@@ -69,6 +73,12 @@ pub struct OwnQuota {
     /// See [`TenantQuota::compile_ms`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compile_ms: Option<u64>,
+    /// See [`TenantQuota::tasks`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<u64>,
+    /// See [`TenantQuota::jobs`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jobs: Option<u64>,
 }
 
 impl TenantQuota {
@@ -82,6 +92,8 @@ impl TenantQuota {
             document_bytes: own.document_bytes.unwrap_or(self.document_bytes),
             functions: own.functions.unwrap_or(self.functions),
             compile_ms: own.compile_ms.unwrap_or(self.compile_ms),
+            tasks: own.tasks.unwrap_or(self.tasks),
+            jobs: own.jobs.unwrap_or(self.jobs),
         }
     }
 

@@ -40,6 +40,22 @@ const FIELDS: [(&str, u32, u32, &[&str]); 5] = [
     ("days of the week", 0, 7, &["sun", "mon", "tue", "wed", "thu", "fri", "sat"]),
 ];
 
+/// The days that each month can have, as bits.
+const DAYS: [u64; 13] = {
+    let mut days = [0; 13];
+    let mut month = 1;
+    while month <= 12 {
+        let last = match month {
+            2 => 29,
+            4 | 6 | 9 | 11 => 30,
+            _ => 31,
+        };
+        days[month] = (1 << (last + 1)) - 2;
+        month += 1;
+    }
+    days
+};
+
 /// What cron calls some schedules.
 const NAMED: [(&str, &str); 7] = [
     ("@hourly", "0 * * * *"),
@@ -91,7 +107,7 @@ impl Schedule {
     pub fn next(&self, time: DateTime<Utc>, origin: DateTime<Utc>) -> Option<DateTime<Utc>> {
         match &self.0 {
             Kind::Cron(cron, zone) => {
-                // croner ends its search by itself, a few milliseconds later, where there is nothing to find.
+                // Never far away: what never comes is not parsed.
                 let next = cron.find_next_occurrence(&time.with_timezone(zone), false).ok()?;
                 Some(next.with_timezone(&Utc))
             }
@@ -134,6 +150,7 @@ fn every(duration: &str, least: Duration) -> Result<TimeDelta, String> {
     let given = parse_duration(text).ok_or_else(|| {
         format!("`@every` is followed by a duration such as `90s`, `15m`, `1h30m` or `2d`; {text:?} is none")
     })?;
+    let least = least.max(Duration::from_secs(1));
     if given < least {
         return Err(format!(
             "`@every {text}` comes too often: at least {} s lie between two ticks, because the operator set \
@@ -193,24 +210,25 @@ fn parse_cron(text: &str) -> Result<Cron, String> {
             ));
         }
     }
-    for (field, (name, lowest, highest, names)) in fields.iter().zip(FIELDS) {
-        if let Err(why) = check_field(field, lowest, highest, names) {
-            return Err(format!("the interval {text:?} cannot be used: in the field of {name}, {why}"));
-        }
+    let mut numbers = [0; 5];
+    for ((field, numbers), (name, lowest, highest, names)) in fields.iter().zip(&mut numbers).zip(FIELDS) {
+        *numbers = read_field(field, lowest, highest, names)
+            .map_err(|why| format!("the interval {text:?} cannot be used: in the field of {name}, {why}"))?;
     }
-    let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
-    let cron =
-        parser.parse(&fields.join(" ")).map_err(|error| format!("the interval {text:?} cannot be used: {error}"))?;
-    // A leap day comes within eight years: the search ends where there is no such day at all.
-    if cron.find_next_occurrence(&DateTime::UNIX_EPOCH, false).is_err() {
+    let [_, _, days, months, _] = numbers;
+    // Where days of the week are named as well, each of them will do.
+    let comes = fields[4] != "*" || (1..=12).any(|month| months >> month & 1 == 1 && days & DAYS[month] != 0);
+    if !comes {
         return Err(format!("the interval {text:?} never comes: none of these months has such a day"));
     }
-    Ok(cron)
+    let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
+    parser.parse(&fields.join(" ")).map_err(|error| format!("the interval {text:?} cannot be used: {error}"))
 }
 
-/// Whether a field is a list of `*`, numbers (or names) and ranges, each with a step or without. The parser that reads it in
-/// the end understands more than that, and says less of what it does not understand.
-fn check_field(field: &str, lowest: u32, highest: u32, names: &[&str]) -> Result<(), String> {
+/// Reads a field: a list of `*`, numbers (or names) and ranges, each with a step or without. The numbers are the bits of the
+/// result. The parser that reads it in the end understands more than that, and says less of what it does not understand.
+fn read_field(field: &str, lowest: u32, highest: u32, names: &[&str]) -> Result<u64, String> {
+    let mut numbers = 0;
     let number = |text: &str| -> Result<u32, String> {
         let named = names.iter().position(|name| name.eq_ignore_ascii_case(text));
         let number = match named {
@@ -225,30 +243,32 @@ fn check_field(field: &str, lowest: u32, highest: u32, names: &[&str]) -> Result
     };
     for item in field.split(',') {
         let (range, step) = item.split_once('/').map_or((item, None), |(range, step)| (range, Some(step)));
-        let is_range = match range.split_once('-') {
-            _ if range == "*" => true,
-            Some((from, to)) => {
-                let (from, to) = (number(from)?, number(to)?);
-                if from > to {
-                    return Err(format!("the range {range:?} ends before it begins"));
-                }
-                true
-            }
-            None => number(range).map(|_| false)?,
+        let (from, to) = match range.split_once('-') {
+            _ if range == "*" => (lowest, highest),
+            Some((from, to)) => (number(from)?, number(to)?),
+            None => number(range).map(|number| (number, number))?,
         };
-        let Some(step) = step else { continue };
-        if !is_range {
-            return Err(format!(
-                "the step in {item:?} belongs to a range: write `*/{step}` or `{range}-{highest}/{step}`"
-            ));
+        if from > to {
+            return Err(format!("the range {range:?} ends before it begins"));
         }
-        let good = step.len() <= 2 && step.parse().is_ok_and(|step: u32| (1..=highest).contains(&step));
-        if !good {
-            let shown: String = step.chars().take(20).collect();
-            return Err(format!("the step {shown:?} is not a number from 1 to {highest}"));
-        }
+        let step = match step {
+            None => 1,
+            Some(step) if range != "*" && !range.contains('-') => {
+                return Err(format!(
+                    "the step in {item:?} belongs to a range: write `*/{step}` or `{range}-{highest}/{step}`"
+                ));
+            }
+            Some(step) => {
+                let good = Some(step).filter(|step| step.len() <= 2).and_then(|step| step.parse().ok());
+                good.filter(|step| (1..=highest).contains(step)).ok_or_else(|| {
+                    let shown: String = step.chars().take(20).collect();
+                    format!("the step {shown:?} is not a number from 1 to {highest}")
+                })?
+            }
+        };
+        numbers |= (from..=to).step_by(step as usize).fold(0, |numbers, number| numbers | 1 << number);
     }
-    Ok(())
+    Ok(numbers)
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ const INCREMENT: &str = r#"{"field": "n", "range": 1}"#;
 const DELETED: &str = "?bulk=1&x=W1sic2VjcmV0IiwiPSIsInNlY3JldCJdXQ==";
 
 /// All routes. In requests, `{name}` is a function, `{collection}` and `{id}` a document, `{account}`, `{user}` and `{email}`
-/// somebody, `{tenant}` the public key, and `{secret}` what only the tenant knows.
+/// somebody, `{task}` and `{job}` what has a time, `{tenant}` the public key, and `{secret}` what only the tenant knows.
 pub const ROUTES: &[Route] = &[
     route("/", &[("GET", "", "")]),
     route("/account/auth", &[("GET", "", "")]),
@@ -89,6 +89,10 @@ pub const ROUTES: &[Route] = &[
     // Makes a user of the caller's tenant, whoever else has that address.
     route("/register", &[]),
     route("/setrole", &[("POST", "", r#"{"email": "{email}", "role": 100, "accountId": "{account}"}"#)]),
+    // Jobs are of the caller's own tenant; `{job}` is one.
+    route("/schedule", &[("GET", "", ""), ("POST", "", r#"{"function": "{name}", "delay": "300d"}"#)]),
+    route("/schedule/", &[("GET", "", "")]),
+    route("/schedule/{job}", &[("GET", "", ""), ("DELETE", "", "")]),
     // Streams: they have no token, and are held by the realtime tests.
     route("/sse/connect", &[]),
     route("/sse/msg", &[]),
@@ -107,6 +111,21 @@ pub const ROUTES: &[Route] = &[
     route("/sudolistall/", &[("GET", "", "")]),
     route("/sudoquery/{collection}", &[("POST", "", QUERY), ("POST", "", r#"[["accountId", "=", "{account}"]]"#)]),
     route("/sudoquery/{collection}/", &[("POST", "", QUERY)]),
+    route("/task", &[("GET", "", ""), ("POST", "", r#"{"type": "function", "value": "{name}", "name": "a/b"}"#)]),
+    route("/task/", &[("GET", "", "")]),
+    route(
+        "/task/{task}",
+        &[
+            ("GET", "", ""),
+            ("POST", "", r#"{"value": "stolen"}"#),
+            ("PUT", "", r#"{"value": "stolen"}"#),
+            ("DELETE", "", ""),
+        ],
+    ),
+    route("/task/{task}/history", &[("GET", "", ""), ("GET", "?limit=1", "")]),
+    route("/task/{task}/pause", &[("POST", "", "")]),
+    route("/task/{task}/resume", &[("POST", "", "")]),
+    route("/task/{task}/run", &[("POST", "", "")]),
     route("/ui", &[("GET", "", "")]),
     route("/ui/", &[("GET", "", "")]),
     route("/ui/icon.svg", &[("GET", "", "")]),

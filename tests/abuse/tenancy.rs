@@ -19,6 +19,8 @@ struct Household {
     document: String,
     function: String,
     name: String,
+    task: String,
+    job: String,
 }
 
 const COLLECTION: &str = "secrets_776_";
@@ -31,7 +33,11 @@ impl Household {
         let code = format!("function handle() {{ log(\"{secret}\"); return \"{secret}\"; }}");
         let function = text(&tenant.add(&name, "web", &code).await["id"]);
         assert_eq!(tenant.exec(&name, json!({})).await.ok(), json!(secret));
-        Self { tenant, user, secret, document, function, name }
+        let task = json!({ "name": secret, "type": "function", "value": name, "interval": "0 0 1 1 *" });
+        let task = text(&tenant.root.post("/task", task).await.ok()["id"]);
+        let job = json!({ "function": name, "payload": secret, "delay": "300d" });
+        let job = text(&user.post("/schedule", job).await.json()["id"]);
+        Self { tenant, user, secret, document, function, name, task, job }
     }
 
     /// The names of what is in it, for requests.
@@ -39,6 +45,8 @@ impl Household {
         Names {
             name: self.name.clone(),
             function: self.function.clone(),
+            task: self.task.clone(),
+            job: self.job.clone(),
             id: self.document.clone(),
             account: self.user.account.clone(),
             user: self.user.id.clone(),
@@ -61,6 +69,9 @@ impl Household {
             root.get("/sudolistall").await.ok(),
             self.user.get("/account/users").await.ok(),
             self.user.get("/me").await.ok(),
+            root.get("/task").await.ok(),
+            root.get(&format!("/task/{}/history", self.task)).await.ok(),
+            root.get("/schedule").await.ok(),
         ])
     }
 }
@@ -69,6 +80,8 @@ impl Household {
 struct Names {
     name: String,
     function: String,
+    task: String,
+    job: String,
     id: String,
     account: String,
     user: String,
@@ -84,6 +97,8 @@ impl Names {
         Self {
             name: fresh("secret"),
             function: id(),
+            task: id(),
+            job: id(),
             id: id(),
             account: id(),
             user: id(),
@@ -93,10 +108,12 @@ impl Names {
         }
     }
 
-    fn pairs(&self) -> [(&'static str, &str); 8] {
+    fn pairs(&self) -> [(&'static str, &str); 10] {
         [
             ("{name}", &self.name),
             ("{function}", &self.function),
+            ("{task}", &self.task),
+            ("{job}", &self.job),
             ("{id}", &self.id),
             ("{account}", &self.account),
             ("{user}", &self.user),
@@ -146,8 +163,17 @@ fn assert_the_same(what: &str, one: (&Answer, &Names), two: (&Answer, &Names)) {
 #[tokio::test]
 async fn the_requests_of_the_sweep_work_for_those_who_may_make_them() {
     let home = Household::new().await;
-    let own =
-        ["/fn/info/{name}", "/fn/exec/{name}", "/db/{collection}", "/db/{collection}/{id}", "/sudo/{collection}/{id}"];
+    let own = [
+        "/fn/info/{name}",
+        "/fn/exec/{name}",
+        "/db/{collection}",
+        "/db/{collection}/{id}",
+        "/sudo/{collection}/{id}",
+        "/task",
+        "/task/{task}",
+        "/schedule",
+        "/schedule/{job}",
+    ];
 
     for route in ROUTES.iter().filter(|route| own.contains(&route.path)) {
         let first = Route { path: route.path, requests: &route.requests[..1] };
@@ -298,8 +324,14 @@ async fn a_function_has_the_rights_of_whoever_caused_it_by_every_trigger() {
     assert_eq!((&told(3).await["account"], &told(3).await["sees"]), (&json!(bob.account), &json!(3)));
     bob.post("/publish", json!({ "channel": "c", "type": "whoami-topic", "data": "1" })).await.ok();
     assert_eq!((&told(4).await["account"], &told(4).await["sees"]), (&json!(bob.account), &json!(4)));
-    // The first of Ann's, the four of Bob's, and its own.
-    assert_eq!(tenant.exec("called", json!({})).await.ok()["sees"], 6);
+    bob.post("/schedule", json!({ "function": "called" })).await.json();
+    assert_eq!((&told(5).await["account"], &told(5).await["sees"]), (&json!(bob.account), &json!(5)));
+    // The first of Ann's, the five of Bob's, and its own.
+    assert_eq!(tenant.exec("called", json!({})).await.ok()["sees"], 7);
+    let task = json!({ "name": "t", "type": "function", "value": "called", "interval": "@daily" });
+    tenant.root.post("/task", task).await.ok();
+    tenant.root.post("/task/t/run", json!({})).await.ok();
+    assert_eq!(told(7).await["sees"], 8, "a task runs as root");
     assert_eq!(tenant.anybody.exec("called", json!({})).await.status, 401);
 }
 

@@ -84,21 +84,11 @@ impl Command {
     /// Compiling the engine takes seconds of all cores, so a new folder starts with what the shared server has compiled,
     /// and with the key by which a node knows its own native code.
     pub async fn serve(mut self) -> Server {
-        let compiled = shared().await.data.join("store");
         if self.folder.is_none() {
             self.temporary = Some(tempfile::tempdir().unwrap());
             self.folder = self.temporary.as_ref().map(|folder| folder.path().into());
         }
-        let store = self.folder.as_ref().unwrap().join("data/store");
-        if !store.exists() {
-            std::fs::create_dir_all(store.join("native")).unwrap();
-            std::fs::copy(compiled.join("node.key"), store.join("node.key")).unwrap();
-            for file in std::fs::read_dir(compiled.join("native")).unwrap().map(Result::unwrap) {
-                if file.file_name().to_string_lossy().starts_with("engine-") {
-                    std::fs::copy(file.path(), store.join("native").join(file.file_name())).unwrap();
-                }
-            }
-        }
+        bring_engine(&self.folder.as_ref().unwrap().join("data")).await;
         self.launch().await
     }
 
@@ -162,6 +152,21 @@ impl Command {
             collect(child.stderr.take().unwrap(), output.clone()),
         ];
         Process { child, output, readers: Some(readers), _temporary: temporary }
+    }
+}
+
+/// Puts the engine that the shared server has compiled into a data folder that has none.
+pub async fn bring_engine(data: &Path) {
+    let (compiled, store) = (shared().await.data.join("store"), data.join("store"));
+    if store.exists() {
+        return;
+    }
+    std::fs::create_dir_all(store.join("native")).unwrap();
+    std::fs::copy(compiled.join("node.key"), store.join("node.key")).unwrap();
+    for file in std::fs::read_dir(compiled.join("native")).unwrap().map(Result::unwrap) {
+        if file.file_name().to_string_lossy().starts_with("engine-") {
+            std::fs::copy(file.path(), store.join("native").join(file.file_name())).unwrap();
+        }
     }
 }
 

@@ -39,7 +39,12 @@ impl Tenant {
 
     /// A tenant whose keys are known.
     pub fn with(server: &Server, key: &str, root_token: &str) -> Self {
-        let anybody = Caller::nobody(&server.url).with_key(key);
+        Self::at(&server.url, key, root_token)
+    }
+
+    /// The same at an address.
+    pub fn at(url: &str, key: &str, root_token: &str) -> Self {
+        let anybody = Caller::nobody(url).with_key(key);
         Self { key: key.into(), root: anybody.with_token(root_token), anybody }
     }
 

@@ -9,7 +9,7 @@ use axum::{
     extract::rejection::{BytesRejection, FormRejection, PathRejection, QueryRejection},
     http::{
         HeaderValue, StatusCode,
-        header::{CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS},
+        header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS},
     },
     response::{IntoResponse, Response},
 };
@@ -141,6 +141,10 @@ impl IntoResponse for ApiError {
             // Whole seconds, and never so few that asking again then is still too early.
             let seconds = time.as_secs() + u64::from(time.subsec_nanos() > 0);
             response.headers_mut().insert(RETRY_AFTER, seconds.max(1).into());
+        }
+        if matches!(self, Self::TooLarge(_)) {
+            // What was not read of the request still comes: the connection is of no use any more.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }

@@ -25,6 +25,7 @@ pub mod documents;
 pub mod error;
 pub mod extract;
 pub mod functions;
+pub mod jobs;
 pub mod mail;
 pub mod media;
 pub mod membership;
@@ -33,6 +34,7 @@ pub mod pages;
 pub mod publish;
 pub mod realtime;
 pub mod stats;
+pub mod tasks;
 pub mod upload;
 
 /// A database that has not answered after so long is not ready.
@@ -48,6 +50,7 @@ pub fn router(app: App) -> Router {
         .merge(publish::routes())
         .merge(documents::routes())
         .merge(functions::routes())
+        .merge(jobs::routes())
         // Within CORS, which answers preflights before it.
         .method_not_allowed_fallback(wrong_method)
         .layer(cors());
@@ -58,6 +61,7 @@ pub fn router(app: App) -> Router {
         .merge(stats::routes())
         .merge(dead_letters::routes())
         .merge(mail::routes())
+        .merge(tasks::routes())
         .merge(operator::routes());
     let system = Router::new().route("/ping", any(ping)).route("/healthz", any(alive)).route("/readyz", any(ready));
     Router::new()

@@ -45,6 +45,8 @@ pub(super) struct QuotaView {
     document_bytes: u64,
     functions: usize,
     compile_ms: u64,
+    tasks: u64,
+    jobs: u64,
     /// What the operator set for this app.
     own: OwnQuota,
     running: usize,
@@ -83,7 +85,7 @@ async fn set_quota(
 }
 
 async fn view(app: &App, tenant: &str, own: OwnQuota) -> Result<QuotaView, ApiError> {
-    let TenantQuota { concurrency, rate, fuel_per_day, documents, document_bytes, functions, compile_ms } =
+    let TenantQuota { concurrency, rate, fuel_per_day, documents, document_bytes, functions, compile_ms, tasks, jobs } =
         app.usage.of_tenant(tenant);
     let (used, stored) = (app.usage.used_by(tenant), app.store.stored(tenant).await?);
     let count = app.dispatcher.count_of_tenant(tenant);
@@ -95,6 +97,8 @@ async fn view(app: &App, tenant: &str, own: OwnQuota) -> Result<QuotaView, ApiEr
         document_bytes,
         functions,
         compile_ms,
+        tasks,
+        jobs,
         own,
         running: count.running,
         waiting: count.waiting,

@@ -35,6 +35,9 @@ pub struct Serve {
     /// Database [default: SQLite in the data folder]
     #[arg(long, env = "THIMBLE_DATABASE", hide_env_values = true, value_name = "URL")]
     database: Option<String>,
+    /// A place that is not public and that tasks may call all the same; may be repeated
+    #[arg(long, value_name = "HOST:PORT")]
+    fetch_allow: Vec<String>,
     /// File with settings [default: thimble.toml in this folder, if there is one]
     #[arg(long, env = "THIMBLE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
@@ -56,6 +59,7 @@ pub fn run(serve: Serve) -> anyhow::Result<()> {
         // What other programs call it too; our own name for it wins.
         database: serve.database.or_else(|| std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty())),
         smtp: std::env::var("THIMBLE_SMTP").ok(),
+        fetch_allow: serve.fetch_allow,
     };
     let config = Config::load(serve.config.as_deref(), overrides)?;
     ensure!(serve.example.is_none() || config.server.dev, "an example needs development mode: add `--dev`");

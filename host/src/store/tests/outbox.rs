@@ -43,7 +43,7 @@ async fn claim(store: &dyn Store, at: DateTime<Utc>) -> Vec<Event> {
 fn data(events: &[Event]) -> Vec<&str> {
     let data = events.iter().map(|event| match &event.kind {
         EventKind::Message(message) => message.data.as_str(),
-        EventKind::Web(_) => "",
+        EventKind::Web(_) | EventKind::Scheduled(_) => "",
     });
     data.collect()
 }
