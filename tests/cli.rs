@@ -14,13 +14,13 @@ const HELLO: &str =
     "function handle(body) {\n  log(\"greeting \" + body.name);\n  return \"Hello, \" + body.name;\n}\n";
 
 /// A folder in which somebody works on functions of a tenant.
-struct Workplace {
+pub struct Workplace {
     folder: TempDir,
-    tenant: Tenant,
+    pub tenant: Tenant,
 }
 
 impl Workplace {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         Self { folder: tempfile::tempdir().unwrap(), tenant: Tenant::new().await }
     }
 
@@ -38,7 +38,7 @@ impl Workplace {
     }
 
     /// Runs a command with the keys of the tenant.
-    async fn run<const N: usize>(&self, arguments: [&str; N]) -> Finished {
+    pub async fn run<const N: usize>(&self, arguments: [&str; N]) -> Finished {
         let command = self.bare(arguments).variable("THIMBLE_URL", &self.tenant.root.url);
         command
             .variable("THIMBLE_PUBLIC_KEY", &self.tenant.key)

@@ -9,6 +9,8 @@ mod architecture;
 mod channels;
 mod chat;
 mod cli;
+mod cli_db;
+mod cli_tasks;
 mod compiling;
 mod components;
 mod documents;

@@ -12,12 +12,14 @@ mod banner;
 mod caret;
 mod client;
 mod credentials;
+mod db;
 mod example;
 mod function;
 mod login;
 mod output;
 mod prompt;
 mod serve;
+mod task;
 
 /// Thimble: a self-hosted function platform. Upload a function and forget it.
 #[derive(Debug, Parser)]
@@ -41,6 +43,12 @@ enum Command {
     /// Upload, run and look after functions.
     #[command(subcommand, visible_alias = "fn")]
     Function(function::Function),
+    /// Do something again and again.
+    #[command(subcommand)]
+    Task(task::Task),
+    /// Look at documents, and change them.
+    #[command(subcommand)]
+    Db(db::Db),
     /// What the server starts to compile an upload.
     #[command(hide = true)]
     CompileComponent(child::Limits),
@@ -56,6 +64,8 @@ pub fn main() -> ExitCode {
         Command::Login(login) => client::block_on(login::run(&connection, login)),
         Command::Account(account) => client::block_on(account::run(&connection, account)),
         Command::Function(function) => client::block_on(function::run(&connection, function)),
+        Command::Task(task) => client::block_on(task::run(&connection, task)),
+        Command::Db(db) => client::block_on(db::run(&connection, db)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -362,7 +362,9 @@ impl Inner {
         const PAUSE: Duration = Duration::from_secs(1);
         match stored {
             Ok(_)
-            | Err(StoreError::Database(sqlx::Error::PoolClosed) | StoreError::Unavailable(sqlx::Error::PoolClosed)) => true,
+            | Err(StoreError::Database(sqlx::Error::PoolClosed) | StoreError::Unavailable(sqlx::Error::PoolClosed)) => {
+                true
+            }
             Err(error) => {
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
