@@ -337,7 +337,56 @@ mod tests {
         })
     }
 
+    /// What JSON is made of, so that random texts come near to being some.
+    const PIECES: &[&str] = &[
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        "\"",
+        "\"a\"",
+        "\"a\":",
+        "\"id\":",
+        "1",
+        "-0.0",
+        "1e300",
+        "null",
+        "true",
+        "\\u0000",
+        "\\",
+        "\\ud83d\\ude00",
+        "é",
+        " ",
+    ];
+
+    /// Reads a body in both ways; what was read is read again as it is.
+    fn read(body: &[u8]) {
+        if let Ok(content) = Content::parse(body) {
+            assert_eq!(Content::parse(content.as_str().as_bytes()).unwrap(), content);
+            let many = [b"[".as_slice(), body, b"]"].concat();
+            assert_eq!(parse_many(&many, 1).unwrap(), [content]);
+        }
+        let _ = parse_many(body, 3);
+    }
+
+    #[test]
+    fn what_is_in_the_corpus_is_a_document_or_an_error() {
+        for (name, body) in crate::corpus::each("documents") {
+            read(&body);
+            assert!(Content::parse(&body).is_ok() || error(&body).len() < 300, "{name}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn pieces_of_json_are_a_document_or_an_error(
+            pieces in prop::collection::vec(prop::sample::select(PIECES), 0..40),
+        ) {
+            read(pieces.concat().as_bytes());
+        }
+
         #[test]
         fn any_bytes_are_a_document_or_an_error(bytes: Vec<u8>) {
             let _ = Content::parse(&bytes);

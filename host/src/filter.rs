@@ -328,9 +328,53 @@ fn cut(text: &str) -> String {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_is_in_the_corpus_is_a_filter_or_a_sentence() {
+        for (name, text) in crate::corpus::texts("filters") {
+            let clauses: Value = serde_json::from_str(&text).unwrap();
+            match Filter::parse(&clauses) {
+                Ok(filter) => drop(filter.matches(&Map::new())),
+                Err(error) => {
+                    assert!(!error.to_string().is_empty() && error.to_string().len() < 1_000, "{name}: {error}")
+                }
+            }
+        }
+    }
+
+    /// Any JSON, and often what nearly is a clause.
+    fn any_clauses() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+            prop::sample::select(vec!["=", "!=", "<", ">=", "in", "!in", "nin", "a", "a.b", "", "$"])
+                .prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 40, 5, |inner| {
+            prop_oneof![
+                4 => prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+                1 => prop::collection::vec((any::<String>(), inner), 0..3)
+                    .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_json_is_a_filter_or_a_sentence(clauses in any_clauses(), document in any_clauses()) {
+            let document = Map::from_iter([("a".to_owned(), document)]);
+            match Filter::parse(&clauses) {
+                Ok(filter) => drop(filter.matches(&document)),
+                Err(error) => prop_assert!(!error.to_string().is_empty()),
+            }
+        }
+    }
 
     fn error(clauses: Value) -> String {
         Filter::parse(&clauses).expect_err("this is no filter").to_string()

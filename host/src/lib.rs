@@ -56,3 +56,5 @@ pub mod identity;
 pub mod user;
 
 pub mod clock;
+#[cfg(test)]
+mod corpus;

@@ -140,7 +140,45 @@ fn level([_, account, everyone]: [u8; 3], bit: u8) -> Level {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// What holds for every collection, whatever it is called.
+    fn check(collection: &str) {
+        let permissions = Permissions::of(collection);
+        let (owner, colleague, stranger) = (user("a", "ann"), user("a", "ben"), user("b", "cleo"));
+        let root = Identity { role: crate::identity::ROOT_ROLE, ..user("r", "root") };
+        let nobody = Identity::anonymous("tenant".into());
+        let reads = [&root, &owner, &colleague, &stranger].map(|who| permissions.may_read(who, "a", "ann"));
+        let writes = [&root, &owner, &colleague, &stranger].map(|who| permissions.may_write(who, "a", "ann"));
+        assert!(
+            reads[..2] == [true, true] && writes[..2] == [true, true],
+            "{collection:?}: root and owner may everything"
+        );
+        assert!(reads[2] >= reads[3] && writes[2] >= writes[3], "{collection:?}: colleagues may what strangers may");
+        if !anonymous_may_use(collection) {
+            let seen = permissions.may_read(&nobody, "a", "ann") || permissions.may_write(&nobody, "a", "ann");
+            assert!(!seen || reads[3] || writes[3], "{collection:?}: nobody may what strangers may not");
+            assert!(!permissions.may_create(&nobody), "{collection:?}");
+        }
+        if digits(collection).is_none() && !anonymous_may_use(collection) {
+            assert_eq!((reads[2], reads[3], writes[2], writes[3]), (true, false, false, false), "{collection:?}: 740");
+        }
+    }
+
+    #[test]
+    fn the_names_in_the_corpus_keep_the_rules() {
+        crate::corpus::texts("permissions").iter().for_each(|(_, collection)| check(collection));
+    }
+
+    proptest! {
+        #[test]
+        fn any_name_keeps_the_rules(name in ".*", digits in "_?[0-9]{2,4}_?", public in any::<bool>()) {
+            check(&name);
+            check(&format!("{}{name}{digits}", if public { "pub_" } else { "" }));
+        }
+    }
 
     fn user(account: &str, user: &str) -> Identity {
         Identity {

@@ -154,3 +154,46 @@ fn json(text: &str, what: &str) -> std::result::Result<Value, Error> {
     }
     serde_json::from_str(text).map_err(|error| refuse("invalid", format!("{what} are not JSON: {error}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const CODES: [&str; 2] = ["invalid", "too-large"];
+
+    /// What a guest passes as options, clauses and a document is used or refused with a code and a sentence.
+    fn read(text: &str) {
+        match page_request(text) {
+            Ok(page) => assert!(page.page >= 1 && (1..=MAX_PAGE_SIZE).contains(&page.size), "{text}: {page:?}"),
+            Err(error) => {
+                assert!(CODES.contains(&error.code.as_str()) && !error.message.is_empty(), "{text}: {error:?}")
+            }
+        }
+        for error in [document(text).err(), json(text, "the clauses").err()].into_iter().flatten() {
+            assert!(CODES.contains(&error.code.as_str()) && !error.message.is_empty(), "{text}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_in_the_corpus_is_used_or_refused() {
+        let texts = ["options", "filters", "documents"].into_iter().flat_map(crate::corpus::texts);
+        texts.for_each(|(_, text)| read(&text));
+        let mails = crate::corpus::texts("mails");
+        assert!(mails.iter().any(|(_, text)| serde_json::from_str::<crate::mail::MailMessage>(text).is_ok()));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_used_or_refused(text in ".*") {
+            read(&text);
+        }
+
+        #[test]
+        fn any_options_are_used_or_refused(page in any::<f64>(), size in any::<f64>(), sort in ".*", down in any::<bool>()) {
+            let options = serde_json::json!({ "page": page, "size": size, "sortBy": sort, "sortDescending": down });
+            read(&options.to_string());
+        }
+    }
+}

@@ -329,6 +329,48 @@ mod tests {
         }
     }
 
+    /// Whatever a client says, it gets an answer that is one, nobody else hears of it, and it can go on.
+    async fn hears(text: &str) {
+        let mut stage = Stage::new().await;
+        let (ann, other) = (stage.connect_as("a", "ann").await, stage.connect_as("b", "ben").await);
+        while stage.event().is_some() {}
+
+        stage.on(&ann).receive(text).await;
+
+        assert!(unread(&other).is_empty(), "{text:?}");
+        let answers = unread(&ann);
+        assert!(answers.iter().all(|answer| answer.token.is_empty()), "{text:?}: {answers:?}");
+        while let Some((identity, message)) = stage.event() {
+            assert_eq!((&*identity.tenant, identity.role), ("a", user("a", "ann").role), "{text:?}");
+            assert!(!crate::message::is_platform_type(&message.kind), "{text:?}: {message:?}");
+        }
+        let again = stage.says(&ann, "echo", "still there", "").await;
+        assert!(!again.is_empty(), "{text:?}");
+    }
+
+    #[tokio::test]
+    async fn what_is_in_the_corpus_is_answered() {
+        for (_, text) in crate::corpus::texts("messages") {
+            hears(&text).await;
+        }
+    }
+
+    #[test]
+    fn any_message_is_answered() {
+        use proptest::{prelude::*, test_runner::TestRunner};
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let kinds = ["join", "chan_in", "chan_out", "auth", "echo", "presence", "leave", "db_created", "init", ""];
+        let message = (prop::sample::select(kinds.to_vec()), ".*", ".*", ".*");
+        let mut runner = TestRunner::new(ProptestConfig { cases: 40, failure_persistence: None, ..Default::default() });
+        let result = runner.run(&message, |(kind, data, channel, noise)| {
+            let message = Message { kind: kind.into(), data, channel, ..Message::default() };
+            runtime.block_on(hears(&serde_json::to_string(&message).unwrap()));
+            runtime.block_on(hears(&noise));
+            Ok(())
+        });
+        assert!(result.is_ok(), "{}", result.unwrap_err());
+    }
+
     fn brief(messages: &[Message]) -> Vec<(&str, &str)> {
         messages.iter().map(|message| (message.kind.as_str(), message.data.as_str())).collect()
     }

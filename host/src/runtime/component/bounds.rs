@@ -403,3 +403,31 @@ fn all<T>(
 ) -> Result<()> {
     section.into_iter().try_for_each(|item| check(item.map_err(broken)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MEMORY: u64 = 64 << 20;
+
+    #[test]
+    fn what_is_in_the_corpus_is_refused_or_within_the_bounds() {
+        for (name, bytes) in crate::corpus::each("components") {
+            if let Err(error) = check(&bytes, MEMORY) {
+                assert!(!error.to_string().is_empty(), "{name}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_refused_or_within_the_bounds(
+            bytes: Vec<u8>,
+            header in prop::sample::select(vec![&b""[..], b"\0asm\x01\0\0\0", b"\0asm\x0d\0\x01\0"]),
+        ) {
+            let _ = check(&[header, &bytes].concat(), MEMORY);
+        }
+    }
+}

@@ -204,3 +204,57 @@ fn entity_type(
         other => bail!("the engine imports or exports something that is neither a function nor a memory: {other:?}"),
     })
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
+mod tests {
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
+    use wasmparser::{Validator, WasmFeatures};
+
+    use super::{super::delta, *};
+
+    const ENGINE: &[u8] = include_bytes!("../../../../guest-sdk/javascript/engine.wasm");
+    const PAGE: usize = 64 << 10;
+
+    static TEMPLATE: LazyLock<Template> = LazyLock::new(|| Template::parse(ENGINE).unwrap());
+
+    fn is_valid(component: &[u8]) -> bool {
+        Validator::new_with_features(WasmFeatures::default()).validate_all(component).is_ok()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(30) })]
+
+        #[test]
+        fn a_component_of_any_delta_is_valid(
+            changes in prop::collection::vec((0..3 * PAGE, any::<u8>()), 0..80),
+            pages in 1_usize..4,
+        ) {
+            let base = vec![0; PAGE];
+            let mut after = vec![0; pages * PAGE];
+            for (at, byte) in changes {
+                let at = at % after.len();
+                after[at] = byte;
+            }
+            let delta = delta::module(&base, &after, 0..0);
+
+            prop_assert!(is_valid(&TEMPLATE.importing_component(&delta)));
+            prop_assert!(is_valid(&TEMPLATE.embedded_component(&delta)));
+        }
+
+        #[test]
+        fn a_template_that_is_damaged_is_an_error_or_another_one(at in 0..ENGINE.len(), bit in 0_u8..8, cut in any::<bool>()) {
+            let mut damaged = ENGINE.to_vec();
+            damaged[at] ^= 1 << bit;
+            if cut {
+                damaged.truncate(at);
+            }
+
+            if let Ok(template) = Template::parse(&damaged) {
+                prop_assert_ne!(&template.hash, &TEMPLATE.hash);
+            }
+        }
+    }
+}
