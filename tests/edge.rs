@@ -7,6 +7,7 @@ mod bodies;
 mod connections;
 mod heads;
 mod mails;
+mod readers;
 mod slow_clients;
 mod survival;
 mod websockets;

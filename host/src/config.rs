@@ -126,6 +126,8 @@ pub struct AccountsConfig {
 pub struct RealtimeConfig {
     /// Messages that wait for a slow reader.
     pub queue: usize,
+    /// Bytes of all messages that wait.
+    pub unread_bytes: usize,
     /// Bytes of one message.
     pub message_bytes: usize,
     /// Channels that one connection may join.
@@ -360,6 +362,7 @@ impl Config {
             ("fetch.redirects", fetch.redirects as u64, (1, 20)),
             ("fetch.concurrency", fetch.concurrency as u64, (1, 100_000)),
             ("realtime.queue", realtime.queue as u64, COUNT),
+            ("realtime.unread_bytes", realtime.unread_bytes as u64, (1 << 20, 1 << 40)),
             ("realtime.message_bytes", realtime.message_bytes as u64, BYTES),
             ("realtime.channels", realtime.channels as u64, COUNT),
             ("realtime.messages_per_second", u64::from(realtime.messages_per_second), COUNT),

@@ -16,6 +16,7 @@ use tokio::{
 };
 use uuid::Uuid;
 
+use self::unread::{TenantUnread, Unread};
 use crate::{
     config::RealtimeConfig,
     edge::{
@@ -25,6 +26,10 @@ use crate::{
     identity::Identity,
     message::Message,
 };
+
+mod unread;
+
+pub use unread::Frame;
 
 /// A connection whose unread messages are larger than this together is too slow, however few they are.
 const QUEUE_BYTES: usize = 4 << 20;
@@ -40,7 +45,15 @@ struct Shared {
     capacity: u32,
     of_tenant: Shares<Arc<str>>,
     of_address: Shares<IpAddr>,
-    tenants: Mutex<HashMap<Arc<str>, Arc<Mutex<Members>>>>,
+    unread: Unread,
+    tenants: Mutex<HashMap<Arc<str>, Tenant>>,
+}
+
+/// What is open of one tenant.
+#[derive(Clone)]
+struct Tenant {
+    members: Arc<Mutex<Members>>,
+    unread: Arc<TenantUnread>,
 }
 
 /// Connections and channels of one tenant.
@@ -91,6 +104,7 @@ impl Hub {
             capacity,
             of_tenant: Shares::new(config.connections_per_app),
             of_address: Shares::new(config.connections_per_address),
+            unread: Unread::new(config.unread_bytes),
             tenants: Mutex::default(),
         }))
     }
@@ -110,8 +124,9 @@ impl Hub {
             None => None,
         };
         let slot = slots.clone().try_acquire_owned().map_err(|_| Full::Server(*capacity))?;
-        let connection = Arc::new(Connection::new(tenant.clone(), &self.0.config));
-        let members = lock(&self.0.tenants).entry(tenant).or_default().clone();
+        let new = || Tenant { members: Arc::default(), unread: self.0.unread.of_tenant() };
+        let Tenant { members, unread } = lock(&self.0.tenants).entry(tenant.clone()).or_insert_with(new).clone();
+        let connection = Arc::new(Connection::new(tenant, unread, &self.0.config));
         let member = Member { connection: connection.clone(), joined: HashSet::new() };
         lock(&members).connections.insert(connection.sid, member);
         Ok(Connected { hub: self.clone(), connection, _places: (slot, of_tenant, of_address) })
@@ -146,8 +161,8 @@ impl Hub {
         if self.presence(tenant, channel) == 0 {
             return;
         }
-        let frame = frame(message);
-        let Some(members) = self.members(tenant) else { return };
+        let Some(Tenant { members, unread }) = self.tenant(tenant) else { return };
+        let frame = Frame::new(message, &unread);
         let mut members = lock(&members);
         let Some(listeners) = members.channels.get(channel) else { return };
         let slow: Vec<_> =
@@ -160,7 +175,7 @@ impl Hub {
 
     /// Queues a message for one connection.
     pub fn send(&self, connection: &Connection, message: &Message) {
-        if !connection.push(&frame(message)) {
+        if !connection.push(&Frame::new(message, &connection.unread)) {
             self.end(connection, End::TooSlow);
         }
     }
@@ -184,15 +199,19 @@ impl Hub {
         let _ = self.0.slots.acquire_many(self.0.capacity).await;
     }
 
-    fn members(&self, tenant: &str) -> Option<Arc<Mutex<Members>>> {
+    fn tenant(&self, tenant: &str) -> Option<Tenant> {
         lock(&self.0.tenants).get(tenant).cloned()
+    }
+
+    fn members(&self, tenant: &str) -> Option<Arc<Mutex<Members>>> {
+        self.tenant(tenant).map(|tenant| tenant.members)
     }
 
     /// Forgets a tenant that nobody is connected to. It can only be found through the map, so nobody else holds it then.
     fn forget_empty(&self, tenant: &str) {
         let mut tenants = lock(&self.0.tenants);
         let is_empty =
-            |members: &Arc<Mutex<Members>>| Arc::strong_count(members) == 1 && lock(members).connections.is_empty();
+            |tenant: &Tenant| Arc::strong_count(&tenant.members) == 1 && lock(&tenant.members).connections.is_empty();
         if tenants.get(tenant).is_some_and(is_empty) {
             tenants.remove(tenant);
         }
@@ -293,6 +312,7 @@ pub struct Connection {
     session: Mutex<Option<Session>>,
     rate: Mutex<Rate>,
     capacity: usize,
+    unread: Arc<TenantUnread>,
     queue: Mutex<Queue>,
     /// Told when there is something new to read.
     changed: Notify,
@@ -301,19 +321,21 @@ pub struct Connection {
 
 #[derive(Default)]
 struct Queue {
-    frames: VecDeque<Arc<str>>,
+    frames: VecDeque<Frame>,
     bytes: usize,
     closed: bool,
 }
 
 impl Connection {
-    fn new(tenant: Arc<str>, config: &RealtimeConfig) -> Self {
+    fn new(tenant: Arc<str>, unread: Arc<TenantUnread>, config: &RealtimeConfig) -> Self {
+        unread.opened();
         Self {
             sid: Uuid::new_v4(),
             tenant,
             session: Mutex::default(),
             rate: Mutex::new(Rate::new(config)),
             capacity: config.queue,
+            unread,
             queue: Mutex::default(),
             changed: Notify::new(),
             end: watch::Sender::new(None),
@@ -355,9 +377,9 @@ impl Connection {
         lock(&self.rate).take(Instant::now())
     }
 
-    /// The next message to the client as JSON, in the order they were queued; `None` once the connection has ended and the
+    /// The next message to the client, in the order they were queued; `None` once the connection has ended and the
     /// last was read. May be dropped while it waits without losing a message. For one reader.
-    pub async fn next(&self) -> Option<Arc<str>> {
+    pub async fn next(&self) -> Option<Frame> {
         loop {
             let changed = self.changed.notified();
             {
@@ -381,13 +403,13 @@ impl Connection {
     }
 
     /// Queues a message; `false` when there is no room. A connection that has ended takes no more of them.
-    fn push(&self, frame: &Arc<str>) -> bool {
+    fn push(&self, frame: &Frame) -> bool {
         let mut queue = lock(&self.queue);
         if queue.closed {
             return true;
         }
         // Sizes are compared before adding, so that any one message fits.
-        if queue.frames.len() >= self.capacity || queue.bytes > QUEUE_BYTES {
+        if queue.frames.len() >= self.capacity || queue.bytes > QUEUE_BYTES || !self.unread.may_grow(queue.bytes) {
             return false;
         }
         queue.add(frame.clone());
@@ -409,22 +431,29 @@ impl Connection {
         }
         if let Some(text) = why.error() {
             let sid = self.sid.to_string();
-            queue.add(frame(&Message { sid, kind: "error".into(), data: text.into(), ..Message::default() }));
+            let last_words = Message { sid, kind: "error".into(), data: text.into(), ..Message::default() };
+            queue.add(Frame::new(&last_words, &self.unread));
         }
         self.end.send_replace(Some(why));
         self.changed.notify_one();
     }
 }
 
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.unread.closed();
+    }
+}
+
 impl Queue {
-    fn add(&mut self, frame: Arc<str>) {
-        self.bytes += frame.len();
+    fn add(&mut self, frame: Frame) {
+        self.bytes += frame.size();
         self.frames.push_back(frame);
     }
 
-    fn take(&mut self) -> Option<Arc<str>> {
+    fn take(&mut self) -> Option<Frame> {
         let frame = self.frames.pop_front()?;
-        self.bytes -= frame.len();
+        self.bytes -= frame.size();
         Some(frame)
     }
 
@@ -460,11 +489,6 @@ impl Rate {
     }
 }
 
-/// A message as it crosses the wire, made once for all who receive it.
-fn frame(message: &Message) -> Arc<str> {
-    serde_json::to_string(message).expect("a struct of strings is always JSON").into()
-}
-
 /// Nothing that is done under these locks panics half-way, so what a poisoned one guards is whole.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -490,6 +514,7 @@ pub(crate) mod tests {
             connections: 6,
             connections_per_app: 6,
             connections_per_address: 6,
+            unread_bytes: 64 << 20,
         }
     }
 
@@ -506,7 +531,7 @@ pub(crate) mod tests {
     /// What waits to be read.
     pub(crate) fn unread(connected: &Connected) -> Vec<Message> {
         std::iter::from_fn(|| connected.next().now_or_never().flatten())
-            .map(|frame| serde_json::from_str(&frame).unwrap())
+            .map(|frame| serde_json::from_str(frame.text()).unwrap())
             .collect()
     }
 
@@ -546,7 +571,8 @@ pub(crate) mod tests {
 
         hub.broadcast("a", "lobby", &saying("hello"));
 
-        assert!(Arc::ptr_eq(&ann.next().await.unwrap(), &ben.next().await.unwrap()));
+        let [of_ann, of_ben] = [ann.next().await.unwrap(), ben.next().await.unwrap()];
+        assert!(std::ptr::eq(of_ann.text(), of_ben.text()));
     }
 
     #[tokio::test]
@@ -592,7 +618,7 @@ pub(crate) mod tests {
         let last_words = unread(&slow);
         assert_eq!(last_words.len(), 1);
         assert!(last_words[0].kind == "error" && last_words[0].data.starts_with("too slow"));
-        assert_eq!(slow.next().await, None);
+        assert!(slow.next().await.is_none());
         assert_eq!(hub.presence("a", "lobby"), 1);
     }
 
@@ -698,7 +724,7 @@ pub(crate) mod tests {
         tokio::task::yield_now().await;
         hub.broadcast("a", "lobby", &saying("hello"));
 
-        assert!(reader.await.unwrap().unwrap().contains("hello"));
+        assert!(reader.await.unwrap().unwrap().text().contains("hello"));
     }
 
     #[tokio::test]

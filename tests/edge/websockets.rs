@@ -15,7 +15,7 @@ const PING: u8 = 0x89;
 const LAST: u8 = 0x80;
 
 /// A frame as clients send it, masked with zeros.
-fn frame(first: u8, content: &[u8]) -> Vec<u8> {
+pub fn frame(first: u8, content: &[u8]) -> Vec<u8> {
     let length = match content.len() {
         length @ ..126 => vec![0x80 | u8::try_from(length).unwrap()],
         length @ ..65_536 => [&[0xfe][..], &u16::try_from(length).unwrap().to_be_bytes()].concat(),
@@ -115,6 +115,29 @@ async fn joining_without_end_is_slowed_down() {
     let (answers, ()) = tokio::join!(flooding, serving);
 
     assert!(answers.contains("wait and send it again"), "{answers}");
+    assert!(server.is_well());
+}
+
+/// a large message reaches a client whole, although it is sent in pieces between which there are others.
+#[tokio::test]
+async fn large_messages_arrive_whole() {
+    let (server, tenant) = server().await;
+    let ann = tenant.user("ann").await;
+    let mut connection = Connection::member(Transport::WebSocket, &ann, "db-large").await;
+
+    let sizes = [10, 65_000, 65_536, 131_072, 1_000_000];
+    for size in sizes {
+        ann.create("large", json!({ "data": "ö".repeat(size / 2) })).await;
+        connection.say("echo", "between", "").await;
+    }
+
+    let mut seen = Vec::new();
+    while seen.len() < sizes.len() {
+        let event = connection.until_type("db_created").await;
+        let document: serde_json::Value = serde_json::from_str(event["data"].as_str().unwrap()).unwrap();
+        seen.push(document["data"].as_str().unwrap().len());
+    }
+    assert_eq!(seen, sizes);
     assert!(server.is_well());
 }
 
