@@ -17,7 +17,7 @@ pub use caller::{Answer, Caller, text};
 pub use clocked::ClockedServer;
 pub use connection::{Connection, Transport};
 pub use server::{Command, Finished, Server, shared, thimble};
-pub use tenant::{PASSWORD, Tenant, User};
+pub use tenant::{PASSWORD, Tenant, User, operated};
 
 /// How long anything may take that should happen soon. Generous, because the machine may be busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(60);

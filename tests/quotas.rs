@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::harness::{Caller, Tenant, eventually, fresh, text, thimble};
+use crate::harness::{Tenant, eventually, fresh, operated, text, thimble};
 
 const ENDLESS: &str = "function handle() { while (true) {} }";
 const GOOD: &str = "function handle() { return \"good\"; }";
@@ -191,21 +191,6 @@ async fn writes_of_a_run_are_limited_by_number_and_bytes() {
         assert_eq!((answer.status, &run["outcome"]), (429, &json!("quota")), "{}", answer.text());
         assert!(answer.text().contains(setting), "{}", answer.text());
     }
-}
-
-/// A server of its own, its operator, and one app.
-async fn operated() -> (crate::harness::Server, Caller, Tenant) {
-    let server = thimble(["serve"]).serve().await;
-    let output = eventually("the operator token is shown", async || {
-        let output = server.output();
-        output.contains("operator_").then_some(output)
-    })
-    .await;
-    let token = output.split_whitespace().find(|word| word.starts_with("operator_")).unwrap();
-    let operator = Caller::nobody(&server.url).with_token(token);
-    let keys = operator.post("/account/create", json!({ "email": "app@example.com" })).await.ok();
-    let tenant = Tenant::with(&server, &text(&keys["pk"]), &text(&keys["rootToken"]));
-    (server, operator, tenant)
 }
 
 #[tokio::test]

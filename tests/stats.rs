@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Tenant, eventually, fresh, text, thimble};
+use crate::harness::{Tenant, eventually, fresh, operated, repository, text, thimble};
 
 /// Fails when it is told to.
 const MOODY: &str = "function handle(body) { if (body.fail) throw new Error('it rained'); return 'good'; }";
@@ -118,6 +118,75 @@ async fn only_the_owner_sees_them() {
     assert_eq!(other.root.get(&path).await.status, 404);
     assert!(tenant.anybody.get(&path).await.status >= 400);
     assert!(tenant.user("ann").await.get(&path).await.status >= 400);
+}
+
+/// The value of a metric without labels.
+fn metric(metrics: &str, name: &str) -> f64 {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {metrics}"))
+}
+
+#[tokio::test]
+async fn the_operator_s_metrics_show_the_state_of_the_server() {
+    let (server, operator, tenant) = operated().await;
+    let sleeper = tenant.function("function handle() { while (true) {} }").await;
+    tenant.value("function handle() { return 1; }").await;
+    let metrics = async || String::from_utf8(operator.get("/metrics").await.body).unwrap();
+
+    let quiet = metrics().await;
+    let busy = async {
+        eventually("a slot is taken", async || {
+            let metrics = metrics().await;
+            (metric(&metrics, "thimble_slots_used") == 1.0).then_some(metrics)
+        })
+        .await
+    };
+    let (_, busy) = tokio::join!(tenant.exec(&sleeper, json!({})), busy);
+    let after = metrics().await;
+
+    assert_eq!((metric(&quiet, "thimble_memory_slots_used"), metric(&busy, "thimble_memory_slots_used")), (0.0, 1.0));
+    assert!(metric(&quiet, "thimble_memory_slots") >= metric(&quiet, "thimble_slots"));
+    assert!(metric(&busy, "thimble_connections") >= 2.0, "the caller's and the operator's: {busy}");
+    for (name, least) in [
+        ("thimble_database_bytes", 4_096.0),
+        ("process_resident_memory_bytes", 1_048_576.0),
+        ("process_open_fds", 3.0),
+        ("process_threads", 2.0),
+        ("process_max_fds", 3.0),
+    ] {
+        assert!(metric(&after, name) >= least, "{name}: {after}");
+    }
+    for line in [
+        "thimble_queue_seconds_count 2",
+        "thimble_run_seconds_count{outcome=\"ok\"} 1",
+        "thimble_events_waiting 0",
+        "thimble_build_info{version=\"",
+    ] {
+        assert!(after.contains(line), "{line}: {after}");
+    }
+    assert!(!after.contains(&tenant.key), "a label for each app is one too many");
+    assert!(server.is_well());
+}
+
+#[tokio::test]
+async fn every_metric_is_described() {
+    let (_server, operator, _) = operated().await;
+    let metrics = operator.get("/metrics").await;
+    let readme = std::fs::read_to_string(repository("README.md")).unwrap();
+
+    let types: Vec<_> =
+        metrics.text().lines().filter_map(|line| Some(line.strip_prefix("# TYPE ")?.to_owned())).collect();
+
+    assert!(types.len() > 20, "{types:?}");
+    for line in types {
+        let (name, kind) = line.split_once(' ').unwrap();
+        let end = match kind {
+            "counter" => "_total",
+            "info" => "_info",
+            _ => "",
+        };
+        assert!(readme.contains(&format!("`{name}{end}`")), "README.md does not describe {name}{end}");
+    }
 }
 
 /// `thimble function stats` with the keys of a tenant.

@@ -10,7 +10,7 @@ use crate::{
     clock::Clock,
     document::Document,
     event::{Cause, Event, EventKind},
-    event_queue::{EventSender, Room},
+    event_queue::{EventSender, Room, Waiting},
     hub::Hub,
     identity::Identity,
     listeners::{Listener, Listeners},
@@ -63,6 +63,11 @@ impl Channels {
     /// The members of the channels.
     pub fn hub(&self) -> &Hub {
         &self.hub
+    }
+
+    /// Events that have not been dealt with.
+    pub fn waiting(&self) -> Waiting {
+        self.events.waiting()
     }
 
     /// Sends a message to the members of its channel and to the functions that wait for it. `message.sid` says where it

@@ -46,8 +46,18 @@ type Held = [OwnedSemaphorePermit; 4];
 
 struct Rooms {
     all: Space,
+    size: Size,
     share: Size,
     tenants: Mutex<HashMap<Arc<str>, Space>>,
+}
+
+/// Events that hold room: they wait, or their functions have not all run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// How many.
+    pub events: usize,
+    /// Bytes of all of them, those of each rounded up to a KiB.
+    pub bytes: usize,
 }
 
 /// How many events, and how many units of bytes.
@@ -78,7 +88,7 @@ pub fn queue(events: usize, bytes: usize) -> (EventSender, EventReceiver) {
     let all = Size { events: most(events), units: most(bytes / UNIT) };
     let share = Size { events: all.events.div_ceil(PART), units: all.units.div_ceil(PART) };
     let (sender, receiver) = mpsc::unbounded_channel();
-    let rooms = Arc::new(Rooms { all: Space::new(all), share, tenants: Mutex::default() });
+    let rooms = Arc::new(Rooms { all: Space::new(all), size: all, share, tenants: Mutex::default() });
     (EventSender { events: sender, rooms }, EventReceiver { events: receiver })
 }
 
@@ -96,6 +106,14 @@ impl EventSender {
             take(&self.rooms.all.units, units).await?,
         ];
         if self.events.is_closed() { Err(Closed) } else { Ok(Room { events: &self.events, held }) }
+    }
+
+    /// What waits at the moment.
+    pub fn waiting(&self) -> Waiting {
+        let Rooms { all, size, .. } = &*self.rooms;
+        let events = (size.events as usize).saturating_sub(all.events.available_permits());
+        let units = (size.units as usize).saturating_sub(all.units.available_permits());
+        Waiting { events, bytes: units * UNIT }
     }
 }
 
@@ -183,12 +201,14 @@ mod tests {
         let (sender, mut receiver) = queue(8, 1 << 20);
 
         assert!(has_room(&sender, "a", 1) && has_room(&sender, "a", 1));
+        assert_eq!(sender.waiting(), Waiting { events: 2, bytes: 2 * UNIT });
         assert!(!has_room(&sender, "a", 1));
         assert!(has_room(&sender, "b", 1));
 
         let first = receiver.recv().await.unwrap();
         assert!(!has_room(&sender, "a", 1), "taken, but not done");
         drop(first);
+        assert_eq!(sender.waiting().events, 2);
         assert!(has_room(&sender, "a", 1));
     }
 

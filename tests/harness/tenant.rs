@@ -4,7 +4,7 @@ use std::ops::Deref;
 
 use serde_json::{Value, json};
 
-use super::{Answer, Caller, Server, caller::text, fresh, shared};
+use super::{Answer, Caller, Server, caller::text, eventually, fresh, shared, thimble};
 
 /// The password of all users that tests register.
 pub const PASSWORD: &str = "correct horse";
@@ -181,4 +181,19 @@ impl Deref for User {
     fn deref(&self) -> &Caller {
         &self.caller
     }
+}
+
+/// A server of its own, its operator, and one app.
+pub async fn operated() -> (Server, Caller, Tenant) {
+    let server = thimble(["serve"]).serve().await;
+    let output = eventually("the operator token is shown", async || {
+        let output = server.output();
+        output.contains("operator_").then_some(output)
+    })
+    .await;
+    let token = output.split_whitespace().find(|word| word.starts_with("operator_")).unwrap();
+    let operator = Caller::nobody(&server.url).with_token(token);
+    let keys = operator.post("/account/create", json!({ "email": "app@example.com" })).await.ok();
+    let tenant = Tenant::with(&server, &text(&keys["pk"]), &text(&keys["rootToken"]));
+    (server, operator, tenant)
 }

@@ -19,19 +19,22 @@ pub fn routes() -> Router<App> {
 }
 
 /// In the text format that Prometheus reads.
-async fn metrics(_: Operator, State(app): State<App>) -> impl IntoResponse {
+async fn metrics(_: Operator, State(app): State<App>) -> Result<impl IntoResponse, ApiError> {
     let count = app.dispatcher.count();
     let (compiling, compile_waiting) = app.runtime.compiling();
     let now = Now {
         running: count.running,
         waiting: count.waiting,
         slots: app.dispatcher.slots(),
-        connections: app.hub.connections(),
+        events: app.channels.waiting(),
+        runtime: app.runtime.occupancy(),
+        realtime_connections: app.hub.connections(),
+        database_bytes: app.store.size().await?,
         compiling,
         compile_waiting,
     };
     let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(CONTENT_TYPE, media_type)], app.metrics.text(now))
+    Ok(([(CONTENT_TYPE, media_type)], app.metrics.text(&now)))
 }
 
 /// What an app may use and what it has used.

@@ -85,7 +85,8 @@ async fn until_told_to_end(config: Config, example: Option<example::Example>) ->
 
     let stop = CancellationToken::new();
     tokio::spawn(when_told(stop.clone())?);
-    let serving = tokio::spawn(server::serve(listener, routes, bounds(&app.config.server), stop.clone()));
+    let serving =
+        tokio::spawn(server::serve(listener, routes, bounds(&app.config.server), app.metrics.clone(), stop.clone()));
     banner::show(&app, address, first_keys.as_ref(), example);
 
     stop.cancelled().await;

@@ -29,6 +29,7 @@ use super::{
     places::{Bounds, Place, Places},
     watched::Watched,
 };
+use crate::metrics::{self, Metrics};
 
 /// A request's head must be there within this time; an idle connection is closed after it as well.
 const HEAD: Duration = Duration::from_secs(10);
@@ -55,7 +56,7 @@ const REFUSED: Duration = Duration::from_millis(100);
 /// Serves until `stop`; then accepts no more and returns when the requests in flight are answered.
 ///
 /// Connections over the bounds are told so and closed.
-pub async fn serve(listener: TcpListener, routes: Router, bounds: Bounds, stop: CancellationToken) {
+pub async fn serve(listener: TcpListener, routes: Router, bounds: Bounds, metrics: Metrics, stop: CancellationToken) {
     let proxies = Arc::new(bounds.trusted_proxies.clone());
     let bodies = BodyBudget::new(bounds.body_bytes);
     let mut places = Places::new(bounds);
@@ -68,11 +69,19 @@ pub async fn serve(listener: TcpListener, routes: Router, bounds: Bounds, stop: 
                     refused = false;
                     match places.take(peer.ip()) {
                         Ok(place) => {
-                            let client =
-                                Client { stream, peer, place, proxies: proxies.clone(), bodies: bodies.clone() };
+                            let client = Client {
+                                stream,
+                                peer,
+                                place: (place, metrics.connection()),
+                                proxies: proxies.clone(),
+                                bodies: bodies.clone(),
+                            };
                             connections.spawn(connection(client, routes.clone(), stop.clone()));
                         }
-                        Err(why) => places.turn_away(stream, peer.ip(), why),
+                        Err(why) => {
+                            metrics.connection_refused();
+                            places.turn_away(stream, peer.ip(), why);
+                        }
                     }
                 }
                 Err(error) if is_the_peers(&error) => {}
@@ -97,7 +106,7 @@ struct Client {
     stream: TcpStream,
     peer: SocketAddr,
     /// Held as long as the stream is, also when it has become a WebSocket.
-    place: Place,
+    place: (Place, metrics::Connection),
     proxies: Arc<TrustedProxies>,
     bodies: BodyBudget,
 }
@@ -191,7 +200,11 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        Server { address, stop: stop.clone(), serving: tokio::spawn(serve(listener, routes, bounds(most), stop)) }
+        Server {
+            address,
+            stop: stop.clone(),
+            serving: tokio::spawn(serve(listener, routes, bounds(most), Metrics::default(), stop)),
+        }
     }
 
     async fn answer(address: SocketAddr, request: &str) -> String {

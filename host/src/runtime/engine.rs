@@ -20,7 +20,7 @@ const WASM_STACK: usize = 4 << 20;
 const CORE_INSTANCES: u32 = 16;
 
 /// Memories of one component. Each reserves 4 GiB of address space in each slot.
-const MEMORIES: u32 = 1;
+pub const MEMORIES: u32 = 1;
 
 /// Tables of one component.
 const TABLES: u32 = 8;

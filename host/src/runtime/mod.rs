@@ -44,6 +44,7 @@ pub mod guests;
 pub mod javascript;
 pub mod limits;
 pub mod log;
+pub mod occupancy;
 mod sandbox;
 
 pub use sandbox::Ended;
@@ -113,6 +114,8 @@ struct Inner {
     compiling: CompilePool,
     spent: Spent,
     limits: Arc<Limits>,
+    /// Memories that the engine has room for.
+    memories: u32,
     guests: GuestThreads,
     compatibility: String,
 }
@@ -171,6 +174,7 @@ impl Runtime {
             compiling: pool(Rules { kind: COMPONENT, places, waiting: WAITING_COMPONENTS }),
             spent,
             limits,
+            memories: slots * engine::MEMORIES,
             guests: GuestThreads::start(or(config.guest_threads, cores), &tokio::runtime::Handle::current())?,
             engine,
         })))

@@ -306,6 +306,9 @@ pub trait Store: Send + Sync {
     /// each task, and for the jobs of each tenant that have ended.
     async fn prune_runs(&self, before: DateTime<Utc>, keep: u32) -> Result<u64, StoreError>;
 
+    /// Bytes that everything takes together.
+    async fn size(&self) -> Result<u64, StoreError>;
+
     /// What functions and tenants have used lately.
     async fn usage(&self) -> Result<Vec<KeptUsage>, StoreError>;
 

@@ -452,6 +452,10 @@ impl Store for Postgres {
         pruned
     }
 
+    async fn size(&self) -> Result<u64> {
+        self.within(async { settings::size(&mut *self.connection().await?).await }).await
+    }
+
     async fn usage(&self) -> Result<Vec<KeptUsage>> {
         self.within(async { usage::all(&mut *self.connection().await?).await }).await
     }

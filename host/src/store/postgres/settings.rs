@@ -14,3 +14,9 @@ pub async fn set(db: &mut PgConnection, key: &str, value: &str) -> Result<()> {
     sqlx::query(set).bind(key).bind(value).execute(db).await?;
     Ok(())
 }
+
+/// Bytes of the whole database, with what others keep in it.
+pub async fn size(db: &mut PgConnection) -> Result<u64> {
+    let size: i64 = sqlx::query_scalar("select pg_database_size(current_database())").fetch_one(db).await?;
+    Ok(u64::try_from(size).unwrap_or_default())
+}

@@ -54,6 +54,13 @@ pub fn path(url: &str) -> Result<PathBuf> {
     Ok(path.canonicalize().unwrap_or(path))
 }
 
+/// Bytes of the file, without the write-ahead log.
+pub async fn size(db: &mut SqliteConnection) -> Result<u64> {
+    let size = "select page_count * page_size from pragma_page_count(), pragma_page_size()";
+    let size: i64 = sqlx::query_scalar(size).fetch_one(db).await?;
+    Ok(u64::try_from(size).unwrap_or_default())
+}
+
 /// A file whose name is longer at the end.
 pub fn beside(path: &Path, end: &str) -> PathBuf {
     let mut name = OsString::from(path);

@@ -361,6 +361,10 @@ impl Store for Sqlite {
             .await
     }
 
+    async fn size(&self) -> Result<u64> {
+        file::size(&mut *self.reader().await?).await
+    }
+
     async fn usage(&self) -> Result<Vec<KeptUsage>> {
         usage::all(&mut *self.reader().await?).await
     }

@@ -236,6 +236,17 @@ on_every_store! {
         assert_eq!(figures("two", DateTime::UNIX_EPOCH, 100).await, Figures::default());
     }
 
+    async fn the_size_grows_with_what_is_kept(store) {
+        let function = add(&*store, "one", "hello").await;
+        let before = store.size().await.unwrap();
+
+        // What a database cannot make smaller.
+        let log = (0..20_000).map(|_| uuid::Uuid::new_v4().to_string()).collect();
+        store.record_run(&Run { log, ..run(&function, "1", 0) }).await.unwrap();
+
+        assert!(store.size().await.unwrap() > before + 500_000);
+    }
+
     async fn a_deleted_function_leaves_nothing(store) {
         let function = add(&*store, "one", "hello").await;
         add(&*store, "two", "hello").await;
