@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::{
     functions::interface,
-    harness::{Command, Finished, PASSWORD, Server, Tenant, eventually, fresh, shared, thimble},
+    harness::{Command, Finished, PASSWORD, Server, Tenant, eventually, fresh, operated, shared, thimble},
 };
 
 const HELLO: &str =
@@ -510,4 +510,52 @@ fn assert_private(file: &Path) {
 
     let mode = fs::metadata(file).unwrap().permissions().mode();
     assert_eq!(mode & 0o077, 0, "{} has mode {mode:o}", file.display());
+}
+
+#[tokio::test]
+async fn limits_are_set_and_given_up_without_the_code() {
+    let work = Workplace::new().await;
+    work.tenant.add("hello", "chan_out", HELLO).await;
+
+    work.run(["function", "update", "hello", "--rate", "5", "--timeout", "1000"]).await.succeeded();
+    assert_eq!(work.tenant.info("hello").await["limits"]["own"], json!({ "rate": 5, "timeout": 1_000 }));
+    let updated = work.run(["function", "update", "hello", "--rate", "none"]).await.succeeded();
+    // Nothing is left to give up, which is what was asked for.
+    work.run(["function", "update", "hello", "--rate", "none"]).await.succeeded();
+    let nonsense = work.run(["function", "update", "hello", "--rate", "many"]).await.failed();
+    let nothing = work.run(["function", "update", "hello"]).await.failed();
+
+    assert!(updated.contains("version 3"), "{updated}");
+    let info = work.tenant.info("hello").await;
+    assert_eq!(info["limits"]["own"], json!({ "timeout": 1_000 }));
+    assert_eq!((&info["trigger"], &info["code"]), (&json!("chan_out"), &json!(HELLO)));
+    assert!(nonsense.contains("--rate") && nonsense.contains("none"), "{nonsense}");
+    assert!(nothing.contains("--source") && nothing.contains("--rate"), "{nothing}");
+}
+
+#[tokio::test]
+async fn the_operator_sets_the_quota_of_an_app() {
+    let work = Workplace::new().await;
+    let (server, operator, tenant) = operated().await;
+    let token = operator.token.clone().unwrap();
+    let quota = async |arguments: &[&str]| {
+        let command = thimble(["account", "quota", &tenant.key, "--url", &server.url]).with(arguments);
+        command.folder(work.folder.path()).variable("THIMBLE_OPERATOR_TOKEN", &token).run().await
+    };
+    let own = async || operator.get(&format!("/account/quota/{}", tenant.key)).await.ok()["own"].clone();
+
+    let before = quota(&[]).await.succeeded();
+    quota(&["--rate", "7", "--documents", "100"]).await.succeeded();
+    let changed = quota(&["--documents", "5", "--fuel-per-day", "9"]).await.succeeded();
+    assert_eq!(own().await, json!({ "rate": 7, "documents": 5, "fuelPerDay": 9 }));
+    let given_up = quota(&["--rate", "none", "--documents", "none", "--fuel-per-day", "none"]).await.succeeded();
+    assert_eq!(own().await, json!({}));
+
+    assert!(before.contains("documents") && before.contains("every app"), "{before}");
+    assert!(changed.contains("Set for this app alone") && changed.contains("rate"), "{changed}");
+    assert!(given_up.contains("every app"), "{given_up}");
+    let wrong = quota(&["--operator-token", "operator_wrong", "--rate", "1"]).await.failed();
+    assert!(wrong.contains("operator"), "{wrong}");
+    let unknown = thimble(["account", "quota", "nobody", "--url", &server.url, "--operator-token", &token]);
+    assert!(unknown.run().await.failed().contains("no app with that public key"));
 }

@@ -61,6 +61,12 @@ pub struct Command {
 }
 
 impl Command {
+    /// More arguments.
+    pub fn with(mut self, arguments: &[&str]) -> Self {
+        self.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        self
+    }
+
     /// The working directory, which is also where a server keeps its data (in `data`); else a fresh one.
     pub fn folder(mut self, folder: &Path) -> Self {
         self.folder = Some(folder.into());

@@ -221,12 +221,13 @@ async fn update(
         None => name,
     };
     let current = app.registry.get(&who.tenant, &name).ok_or_else(|| RegistryError::Unknown(name.clone()))?;
+    // These can be changed without sending the code again.
+    let changes_settings = !limits.is_empty() || delivery.is_some();
     let limits = own_limits(&app, current.version.limits, &limits)?;
     let settings = Settings { limits, delivery: delivery.unwrap_or(current.version.delivery) };
-    // These can be changed without sending the code again.
     let code = match code {
         Some(code) => code,
-        None if settings != current.version.settings() => code_of(&app, &current).await?,
+        None if changes_settings => code_of(&app, &current).await?,
         // Who reads a component with its function has no code to send back.
         None if current.version.code == Code::Component && trigger != current.trigger => {
             code_of(&app, &current).await?

@@ -6,6 +6,8 @@ use serde_json::json;
 
 use super::{client::Client, credentials::Connection, output};
 
+mod quota;
+
 #[derive(Debug, Subcommand)]
 pub enum Account {
     /// Create an app and print its keys, which are shown only once
@@ -16,6 +18,8 @@ pub enum Account {
         #[arg(long, env = "THIMBLE_OPERATOR_TOKEN", hide_env_values = true, value_name = "TOKEN")]
         operator_token: Option<String>,
     },
+    /// Show what an app may use and has used, or change it
+    Quota(quota::Quota),
 }
 
 /// Keys of a new app.
@@ -29,7 +33,14 @@ struct NewApp {
     password: String,
 }
 
-pub async fn run(connection: &Connection, Account::Create { email, operator_token }: Account) -> anyhow::Result<()> {
+pub async fn run(connection: &Connection, account: Account) -> anyhow::Result<()> {
+    match account {
+        Account::Create { email, operator_token } => create(connection, &email, operator_token).await,
+        Account::Quota(quota) => quota::run(connection, quota).await,
+    }
+}
+
+async fn create(connection: &Connection, email: &str, operator_token: Option<String>) -> anyhow::Result<()> {
     let is_operator = operator_token.is_some();
     let client = Client::without_keys(connection.server()?)?.with_token(operator_token);
     let created = client.post(&["account", "create"], &json!({ "email": email })).await;

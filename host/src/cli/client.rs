@@ -92,6 +92,12 @@ impl Client {
         self.json(answer)
     }
 
+    /// Puts JSON and reads a JSON answer.
+    pub async fn put<T: DeserializeOwned>(&self, path: &[&str], body: &impl Serialize) -> anyhow::Result<T> {
+        let answer = self.send(Method::PUT, path, |request| request.json(body)).await?;
+        self.json(answer)
+    }
+
     /// Sends a request and returns the answer, also one that says no.
     pub async fn send(
         &self,

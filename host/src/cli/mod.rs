@@ -8,6 +8,7 @@ use self::credentials::Connection;
 use crate::runtime::component::child;
 
 mod account;
+mod app_quota;
 mod banner;
 mod caret;
 mod client;
@@ -15,6 +16,7 @@ mod credentials;
 mod db;
 mod example;
 mod function;
+mod limit;
 mod login;
 mod output;
 mod prompt;
@@ -37,7 +39,7 @@ enum Command {
     Serve(serve::Serve),
     /// Keep the keys of an app, so that other commands need not be told.
     Login(login::Login),
-    /// Create an app.
+    /// Create an app, or set its quota.
     #[command(subcommand)]
     Account(account::Account),
     /// Upload, run and look after functions.

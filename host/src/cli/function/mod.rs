@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use self::view::FunctionView;
-use super::{client::Client, credentials::Connection, output};
+use super::{client::Client, credentials::Connection, limit::Limit, output};
 
 mod dead;
 mod invoke;
@@ -29,9 +29,9 @@ pub enum Function {
 #[derive(Debug, Subcommand)]
 pub enum Remote {
     /// Upload a new function
-    Add(Upload),
-    /// Upload the next version of a function
-    Update(Upload),
+    Add(Add),
+    /// Upload the next version of a function, or change its limits
+    Update(Update),
     /// List functions
     List {
         /// Only those with this trigger
@@ -81,17 +81,34 @@ pub enum Remote {
     },
 }
 
-/// Arguments of `function add` and `function update`.
+/// Arguments of `function add`.
 #[derive(Debug, Args)]
-pub struct Upload {
+pub struct Add {
+    #[command(flatten)]
+    upload: Upload,
+    /// File with JavaScript or a WebAssembly component
+    #[arg(long, value_name = "FILE")]
+    source: PathBuf,
+}
+
+/// Arguments of `function update`.
+#[derive(Debug, Args)]
+pub struct Update {
+    #[command(flatten)]
+    upload: Upload,
+    /// File with JavaScript or a WebAssembly component [default: the code stays, only the limits change]
+    #[arg(long, value_name = "FILE")]
+    source: Option<PathBuf>,
+}
+
+/// What both have.
+#[derive(Debug, Args)]
+struct Upload {
     #[command(flatten)]
     name: Name,
     /// What the function runs for: `web`, a channel, or a type such as `chan_out` or `db_created`
     #[arg(long)]
     trigger: Option<String>,
-    /// File with JavaScript or a WebAssembly component
-    #[arg(long, value_name = "FILE")]
-    source: PathBuf,
     #[command(flatten)]
     limits: Limits,
     /// Whether an event is kept until the function has run for it; an update without it leaves that as it is
@@ -111,34 +128,34 @@ pub struct Dead {
     delete: Option<String>,
 }
 
-/// Limits narrower than the server's. An update without them keeps those there are.
+/// Limits narrower than the server's. An update without them keeps those there are; `none` gives one up for the server's.
 #[derive(Debug, Args, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Limits {
     /// Fuel of a run: about one unit for each WebAssembly instruction
     #[arg(long, value_name = "UNITS")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    fuel: Option<u64>,
+    fuel: Option<Limit>,
     /// Memory of a run in bytes
     #[arg(long, value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    memory: Option<u64>,
+    memory: Option<Limit>,
     /// Time of a run in milliseconds
     #[arg(long, value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    timeout: Option<u64>,
+    timeout: Option<Limit>,
     /// Runs at the same time
     #[arg(long, value_name = "RUNS")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    concurrency: Option<u64>,
+    concurrency: Option<Limit>,
     /// Runs in a minute
     #[arg(long, value_name = "RUNS")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    rate: Option<u64>,
+    rate: Option<Limit>,
     /// Fuel of all runs in a day (UTC)
     #[arg(long, value_name = "UNITS")]
     #[serde(skip_serializing_if = "Option::is_none")]
-    fuel_per_day: Option<u64>,
+    fuel_per_day: Option<Limit>,
 }
 
 /// The name, as an option (StaticBackend's way) or as an argument.
@@ -196,8 +213,8 @@ pub async fn run(connection: &Connection, function: Function) -> anyhow::Result<
     let credentials = connection.credentials()?;
     let client = Client::new(&credentials)?;
     match remote {
-        Remote::Add(upload) => upload::add(&client, &upload).await,
-        Remote::Update(upload) => upload::update(&client, &upload).await,
+        Remote::Add(add) => upload::add(&client, &add).await,
+        Remote::Update(update) => upload::update(&client, &update).await,
         Remote::List { trigger } => view::list(&client, trigger.as_deref()).await,
         Remote::Info { name } => view::info(&client, &name).await,
         Remote::Stats { name, since, json } => stats::show(&client, &name, since.as_deref(), json).await,

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
 use crate::cli::{
+    app_quota::{AppQuota, bytes, count, time},
     client::Client,
     output::{self, printable},
 };
@@ -26,14 +27,14 @@ struct StatsView {
     guest_ms: Option<Spread<f64>>,
     host_ms: Option<Spread<f64>>,
     queued_ms: Option<Spread<f64>>,
-    fuel: Option<Spread<i64>>,
-    peak_memory: Option<Spread<i64>>,
+    fuel: Option<Spread<u64>>,
+    peak_memory: Option<Spread<u64>>,
     by_trigger: Vec<TriggerView>,
     other_triggers: u64,
     last_error: Option<FailureView>,
     limits: LimitsView,
     usage: UsageView,
-    app: AppView,
+    app: AppQuota,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -64,8 +65,8 @@ struct FailureView {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct LimitsView {
-    fuel: i64,
-    memory: i64,
+    fuel: u64,
+    memory: u64,
     timeout: f64,
     concurrency: u64,
     rate: u64,
@@ -79,21 +80,6 @@ struct UsageView {
     waiting: u64,
     runs_this_minute: u64,
     fuel_today: u64,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct AppView {
-    concurrency: u64,
-    rate: u64,
-    fuel_per_day: u64,
-    documents: u64,
-    document_bytes: i64,
-    running: u64,
-    runs_this_minute: u64,
-    fuel_today: u64,
-    stored_documents: u64,
-    stored_document_bytes: i64,
 }
 
 /// Characters of a line after its label, on a screen of 80 columns.
@@ -147,7 +133,9 @@ fn spreads(stats: &StatsView) -> anyhow::Result<()> {
     ];
     let times = times.into_iter().filter_map(|(name, spread)| Some(row(name, spread?, output::duration)));
     let fuel = stats.fuel.map(|spread| row("fuel", spread, |fuel| fuel.to_string()));
-    let memory = stats.peak_memory.map(|spread| row("memory", spread, output::size));
+    let memory = stats
+        .peak_memory
+        .map(|spread| row("memory", spread, |bytes| output::size(i64::try_from(bytes).unwrap_or(i64::MAX))));
     let rows: Vec<_> = times.chain(fuel).chain(memory).collect();
     if rows.is_empty() {
         return Ok(());
@@ -178,44 +166,21 @@ fn triggers(stats: &StatsView) -> anyhow::Result<()> {
 
 fn limits(stats: &StatsView) -> anyhow::Result<()> {
     let StatsView { limits, usage, app, .. } = stats;
-    let number = |number: u64| number.to_string();
-    let count = |name, used: u64, of: u64| limit(name, used as f64, of as f64, (number(used), number(of)));
+    // What the largest run used.
     let fuel = stats.fuel.map_or(0, |fuel| fuel.max);
     let memory = stats.peak_memory.map_or(0, |memory| memory.max);
-    let time = stats.duration_ms.map_or(0.0, |time| time.max);
-    let bytes = (app.stored_document_bytes, app.document_bytes);
+    let longest = stats.duration_ms.map_or(0.0, |time| time.max);
+    let of_function = [
+        count("fuel of a run", fuel, limits.fuel),
+        bytes("memory of a run", memory, limits.memory),
+        time("time of a run", longest, limits.timeout),
+        count("runs at once", usage.running, limits.concurrency),
+        count("runs this minute", usage.runs_this_minute, limits.rate),
+        count("fuel today", usage.fuel_today, limits.fuel_per_day),
+    ];
+    let of_app = app.rows().into_iter().map(|[name, used, of, part]| [format!("of the app: {name}"), used, of, part]);
     output::line("")?;
-    output::table(
-        ["LIMIT", "USED", "OF", ""],
-        vec![
-            limit("fuel of a run", fuel as f64, limits.fuel as f64, (fuel.to_string(), limits.fuel.to_string())),
-            limit(
-                "memory of a run",
-                memory as f64,
-                limits.memory as f64,
-                (output::size(memory), output::size(limits.memory)),
-            ),
-            limit("time of a run", time, limits.timeout, (output::duration(time), output::duration(limits.timeout))),
-            count("runs at once", usage.running, limits.concurrency),
-            count("runs this minute", usage.runs_this_minute, limits.rate),
-            count("fuel today", usage.fuel_today, limits.fuel_per_day),
-            count("of the app: runs at once", app.running, app.concurrency),
-            count("of the app: runs this minute", app.runs_this_minute, app.rate),
-            count("of the app: fuel today", app.fuel_today, app.fuel_per_day),
-            count("of the app: documents", app.stored_documents, app.documents),
-            limit(
-                "of the app: bytes of documents",
-                bytes.0 as f64,
-                bytes.1 as f64,
-                (output::size(bytes.0), output::size(bytes.1)),
-            ),
-        ],
-    )
-}
-
-fn limit(name: &str, used: f64, of: f64, (used_text, of_text): (String, String)) -> [String; 4] {
-    let part = if of > 0.0 { format!("{:.0} %", used / of * 100.0) } else { String::new() };
-    [name.to_owned(), used_text, of_text, part]
+    output::table(["LIMIT", "USED", "OF", ""], of_function.into_iter().chain(of_app).collect())
 }
 
 /// The first line, cut where it is too long for a screen.
@@ -237,12 +202,5 @@ mod tests {
         assert_eq!(shortened("ääääääääää", 10), "ääääääääää");
         assert_eq!(shortened("äääääääääää", 10), "äääääääää…");
         assert_eq!(shortened("a\u{1b}[2Jb", 80), "a\\u{1b}[2Jb");
-    }
-
-    #[test]
-    fn a_limit_tells_which_part_of_it_is_used() {
-        let texts = || ("a".to_owned(), "b".to_owned());
-        assert_eq!(limit("x", 1.0, 4.0, texts())[3], "25 %");
-        assert_eq!(limit("x", 1.0, 0.0, texts())[3], "");
     }
 }

@@ -7,7 +7,7 @@ use reqwest::{Method, RequestBuilder, header::CONTENT_TYPE};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Build, Upload, view::FunctionView};
+use super::{Add, Build, Update, Upload, view::FunctionView};
 use crate::{
     cli::{caret, client::Client, output},
     config::{Config, Overrides},
@@ -25,14 +25,15 @@ struct Uploaded {
     log: Vec<String>,
 }
 
-pub async fn add(client: &Client, upload: &Upload) -> anyhow::Result<()> {
+pub async fn add(client: &Client, Add { upload, source }: &Add) -> anyhow::Result<()> {
     let name = checked_name(upload.name.as_str())?;
     let trigger = upload.trigger.as_deref().context(
         "no trigger: give `--trigger web` for a function that is called over HTTP, \
          or a channel or a type (`--trigger chan_out`) for one that runs for messages",
     )?;
-    let code = read(&upload.source)?;
-    send(client, "add", upload, &Fields { id: "", name, trigger }, &code).await?;
+    let code = read(source)?;
+    let fields = Fields { id: "", name, trigger, upload };
+    send(client, "add", &fields, Some((source, &code))).await?;
     output::line(&format!("Function {name} created successfully"))?;
     match trigger {
         WEB_TRIGGER => output::line(&format!("Function URL: {}", client.url(&["fn", "exec", name]))),
@@ -40,12 +41,18 @@ pub async fn add(client: &Client, upload: &Upload) -> anyhow::Result<()> {
     }
 }
 
-pub async fn update(client: &Client, upload: &Upload) -> anyhow::Result<()> {
+pub async fn update(client: &Client, Update { upload, source }: &Update) -> anyhow::Result<()> {
     let name = checked_name(upload.name.as_str())?;
-    let code = read(&upload.source)?;
+    let code = source.as_deref().map(read).transpose()?;
+    let limits = serde_json::to_value(&upload.limits)?;
+    ensure!(
+        code.is_some() || upload.delivery.is_some() || limits.as_object().is_some_and(|limits| !limits.is_empty()),
+        "there is nothing to change: give `--source` for new code, or limits such as `--rate 100` (`--rate none` gives one up)"
+    );
     let current = FunctionView::fetch(client, name, 1).await?;
     let trigger = upload.trigger.as_deref().unwrap_or(&current.trigger);
-    let version = send(client, "update", upload, &Fields { id: &current.id, name, trigger }, &code).await?.version;
+    let fields = Fields { id: &current.id, name, trigger, upload };
+    let version = send(client, "update", &fields, source.as_deref().zip(code.as_ref())).await?.version;
     output::line(&format!("Function {name} updated successfully: it runs version {version} now"))
 }
 
@@ -73,26 +80,30 @@ struct Fields<'a> {
     id: &'a str,
     name: &'a str,
     trigger: &'a str,
+    upload: &'a Upload,
 }
 
+/// Without `code`, a file and what it holds, the function keeps its own.
 async fn send(
     client: &Client,
     route: &str,
-    upload: &Upload,
     fields: &Fields<'_>,
-    code: &Code,
+    code: Option<(&Path, &Code)>,
 ) -> anyhow::Result<Uploaded> {
-    let Fields { id, name, trigger } = *fields;
+    let Fields { id, name, trigger, upload } = *fields;
     let limits = &upload.limits;
-    let answer = match code {
-        Code::JavaScript(source) => {
-            let mut body = json!({ "id": id, "name": name, "trigger": trigger, "code": source, "limits": limits });
-            if let Some(delivery) = &upload.delivery {
-                body["delivery"] = delivery.as_str().into();
-            }
-            client.send(Method::POST, &["fn", route], |request| request.json(&body)).await?
+    let json = |source: &str| {
+        let mut body = json!({ "id": id, "name": name, "trigger": trigger, "code": source, "limits": limits });
+        if let Some(delivery) = &upload.delivery {
+            body["delivery"] = delivery.as_str().into();
         }
-        Code::Component(component) => {
+        body
+    };
+    let post = async |body| client.send(Method::POST, &["fn", route], |request| request.json(&body)).await;
+    let answer = match code {
+        None => post(json("")).await?,
+        Some((_, Code::JavaScript(source))) => post(json(source)).await?,
+        Some((_, Code::Component(component))) => {
             let limits = serde_json::to_string(limits)?;
             let delivery = upload.delivery.as_deref().unwrap_or_default();
             let query = [("id", id), ("name", name), ("trigger", trigger), ("limits", &limits), ("delivery", delivery)];
@@ -103,8 +114,8 @@ async fn send(
         }
     };
     let body = client.accepted(answer).map_err(|error| match code {
-        Code::JavaScript(source) => in_file(error, name, &upload.source, source),
-        Code::Component(_) => error,
+        Some((file, Code::JavaScript(source))) => in_file(error, name, file, source),
+        _ => error,
     })?;
     let uploaded: Uploaded = serde_json::from_slice(&body).unwrap_or_default();
     if !uploaded.log.is_empty() {
