@@ -189,6 +189,7 @@ async fn writes_of_a_run_are_limited_by_number_and_bytes() {
     ] {
         let (answer, run) = tenant.run_and_look(code).await;
         assert_eq!((answer.status, &run["outcome"]), (429, &json!("quota")), "{}", answer.text());
+        assert_eq!(answer.header("retry-after"), "1");
         assert!(answer.text().contains(setting), "{}", answer.text());
     }
 }

@@ -103,6 +103,10 @@ pub fn answer(finished: &Finished) -> Response<Body> {
             let mut response = Response::new(Body::from(format!("error executing your function: {error}\n")));
             *response.status_mut() = status(outcome);
             set(response.headers_mut(), header::CONTENT_TYPE, "text/plain; charset=utf-8");
+            if outcome == Outcome::Quota {
+                // A limit of this run alone: the next one has all of it again.
+                set(response.headers_mut(), header::RETRY_AFTER, "1");
+            }
             response
         }
     };
