@@ -186,6 +186,10 @@ async fn writes_of_a_run_are_limited_by_number_and_bytes() {
     for (code, setting) in [
         ("function handle() { for (let i = 0; i < 10; i++) create('a', { i }); }", "limits.writes"),
         ("function handle() { create('a', { x: 'x'.repeat(2000) }); }", "limits.bytes_written"),
+        (
+            "function handle() { const { id } = create('a', { x: 'x'.repeat(500) }).content; for (;;) update('a', id, {}); }",
+            "limits.bytes_written",
+        ),
     ] {
         let (answer, run) = tenant.run_and_look(code).await;
         assert_eq!((answer.status, &run["outcome"]), (429, &json!("quota")), "{}", answer.text());

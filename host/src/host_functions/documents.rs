@@ -45,7 +45,12 @@ impl Host for Invocation {
 
     async fn update(&mut self, collection: String, id: String, changes: String) -> Answer<String> {
         self.count_write(changes.len())?;
-        Ok(self.update_document(&collection, &id, &changes).await)
+        let updated = self.update_document(&collection, &id, &changes).await;
+        if let Ok(document) = &updated {
+            // The whole document is written, however small the change.
+            self.count_written(document.len().saturating_sub(changes.len()))?;
+        }
+        Ok(updated)
     }
 
     async fn delete(&mut self, collection: String, id: String) -> Answer<u32> {

@@ -163,6 +163,11 @@ impl Invocation {
     fn count_write(&mut self, bytes: usize) -> Result<()> {
         self.used.writes += 1;
         within(self.used.writes, self.limits.writes, "write documents", "writes")?;
+        self.count_written(bytes)
+    }
+
+    /// Counts bytes that are written.
+    fn count_written(&mut self, bytes: usize) -> Result<()> {
         let written = self.used.bytes_written + bytes as u64;
         if written > self.limits.bytes_written {
             return Err(quota(format!(
