@@ -102,6 +102,26 @@ async fn calls_over_the_rate_are_refused_with_the_time_to_come_again() {
 }
 
 #[tokio::test]
+async fn who_waits_in_vain_for_a_function_s_own_limit_is_told_and_so_is_its_owner() {
+    let server = thimble(["serve", "--dev"]).settings("[runtime]\nwait_ms = 100\n").serve().await;
+    let tenant = Tenant::on(&server).await;
+    let name = limited(&tenant, ENDLESS, json!({ "concurrency": 1 })).await;
+
+    let answers = join_all((0..3).map(|_| tenant.exec(&name, json!({})))).await;
+
+    let refused: Vec<_> = answers.iter().filter(|answer| answer.status == 429).collect();
+    assert_eq!(refused.len(), 2, "{:?}", answers.iter().map(|answer| answer.status).collect::<Vec<_>>());
+    for answer in refused {
+        assert!(answer.text().contains("1 times at once") && answer.text().contains("--concurrency"), "{}", answer.text());
+        assert_eq!(answer.header("retry-after"), "1");
+    }
+    let runs = tenant.runs(&name).await;
+    let told: Vec<_> = runs.iter().filter(|run| text(&run["error"]).contains("--concurrency")).collect();
+    // Once a minute, however many are refused.
+    assert!((1..=2).contains(&told.len()) && told[0]["outcome"] == "quota", "{runs:?}");
+}
+
+#[tokio::test]
 async fn a_function_that_triggers_itself_ends_and_shows_the_chain() {
     let tenant = Tenant::new().await;
     let (one, two) = (fresh("one"), fresh("two"));

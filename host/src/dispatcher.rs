@@ -32,7 +32,7 @@ use crate::{
     run::{Outcome, Run},
     runtime::{Ended, Runtime, RuntimeConfig, guests::Owner, limits::Limits},
     store::{Failure, Store, StoreError, Stored, Transaction},
-    usage::{Refused, Usage},
+    usage::Usage,
 };
 
 mod claims;
@@ -270,14 +270,21 @@ impl Inner {
             self.parts.metrics.refused();
             // Once a minute, however many are refused.
             if refused.is_first {
-                self.record_refused(&due, &refused).await;
+                self.record_refused(&due, &refused.message).await;
             }
             return Err(NotCalled::Quota { message: refused.message, retry_after: refused.retry_after });
         }
         let (queued, wanted) = (Instant::now(), self.wanted(function));
         let Ok(slot) = tokio::time::timeout(wait, self.slots.take(&wanted)).await else {
             self.parts.metrics.turned_away();
-            return Err(self.waited_too_long(function, &wanted));
+            let not_called = self.waited_too_long(function, &wanted);
+            let is_first = self.parts.usage.not_started(function);
+            if let NotCalled::Quota { message, .. } = &not_called
+                && is_first
+            {
+                self.record_refused(&due, message).await;
+            }
+            return Err(not_called);
         };
         Ok(self.run(&due, queued.elapsed(), slot).await)
     }
@@ -335,7 +342,10 @@ impl Inner {
             match self.parts.usage.begin(&function) {
                 Ok(()) => break,
                 Err(refused) if refused.is_rate => tokio::time::sleep(refused.retry_after).await,
-                Err(refused) => return drop(self.record_refused(&due, &refused).await),
+                Err(refused) => {
+                    self.parts.metrics.refused();
+                    return drop(self.record_refused(&due, &refused.message).await);
+                }
             }
         }
         let slot = self.slots.take(&self.wanted(function)).await;
@@ -372,8 +382,9 @@ impl Inner {
             let Some(function) = self.parts.registry.current(&job.function) else { return Way::Done };
             let due = Due { function: &function, matched: job.matched, event };
             if let Err(refused) = self.parts.usage.begin(&function) {
+                self.parts.metrics.refused();
                 if refused.is_first {
-                    self.record_refused(&due, &refused).await;
+                    self.record_refused(&due, &refused.message).await;
                 }
                 let retry_at = self.parts.clock.now() + refused.retry_after;
                 let (delivery, error) = (delivery.id, refused.message);
@@ -517,9 +528,9 @@ impl Inner {
         self.parts.usage.end(due.function, fuel);
     }
 
-    async fn record_refused(&self, due: &Due<'_>, refused: &Refused) -> Finished {
+    async fn record_refused(&self, due: &Due<'_>, why: &str) -> Finished {
         let begun = Begun::now(&self.parts.clock, Duration::ZERO);
-        let ended = Ended::not_run(Outcome::Quota, refused.message.clone());
+        let ended = Ended::not_run(Outcome::Quota, why.to_owned());
         self.record(due, begun, Duration::ZERO, ended).await
     }
 

@@ -187,6 +187,20 @@ impl Usage {
         Ok(())
     }
 
+    /// Takes back a run that was counted and then not started, and counts it as refused; whether it is the first of this minute.
+    pub fn not_started(&self, function: &Function) -> bool {
+        let now = self.0.clock.now();
+        let mut tenants = self.lock();
+        let tenant = tenants.entry(function.tenant.clone()).or_default();
+        let own = tenant.functions.entry(function.id.clone()).or_default();
+        for used in [&mut tenant.used, &mut *own] {
+            used.turn(now);
+            used.runs = used.runs.saturating_sub(1);
+        }
+        own.refused += 1;
+        own.refused == 1
+    }
+
     /// Counts the fuel of a run that has ended.
     pub fn end(&self, function: &Function, fuel: u64) {
         let now = self.0.clock.now();
