@@ -559,3 +559,21 @@ async fn the_operator_sets_the_quota_of_an_app() {
     let unknown = thimble(["account", "quota", "nobody", "--url", &server.url, "--operator-token", &token]);
     assert!(unknown.run().await.failed().contains("no app with that public key"));
 }
+
+#[tokio::test]
+async fn one_run_is_shown_with_what_it_used() {
+    let work = Workplace::new().await;
+    let code = "function handle() { create('used', { a: 1 }); list('used'); send('t', 'd', 'ring'); }";
+    work.tenant.add("first", "web", code).await;
+    work.tenant.add("second", "ring", "function handle() { return 1; }").await;
+    work.tenant.exec("first", json!({})).await;
+    let second = eventually("the second has run", async || work.tenant.runs("second").await.pop()).await;
+    let ids = [&work.tenant.last_run("first").await, &second].map(|run| run["id"].as_str().unwrap().to_owned());
+
+    let first = work.run(["function", "logs", "first", "--run", &ids[0]]).await.succeeded();
+    let second = work.run(["function", "logs", "second", "--run", &ids[1]]).await.succeeded();
+
+    assert!(first.contains("1 reads, 1 writes (") && first.contains("1 messages, 0 mails"), "{first}");
+    assert!(first.contains("in calls of the platform") && !first.contains("in the chain"), "{first}");
+    assert!(second.contains("in the chain first → second"), "{second}");
+}

@@ -63,6 +63,23 @@ pub struct RunView {
     duration_ms: Option<f64>,
     fuel: Option<i64>,
     peak_memory: Option<i64>,
+    guest_ms: f64,
+    host_ms: f64,
+    queued_ms: f64,
+    used: UsedView,
+    depth: u64,
+    chain: String,
+}
+
+/// What a run did with the platform.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct UsedView {
+    reads: u64,
+    writes: u64,
+    bytes_written: i64,
+    messages: u64,
+    mails: u64,
 }
 
 /// Runs that `function info` shows.
@@ -176,6 +193,9 @@ pub async fn logs(client: &Client, name: &str, id: Option<&str>, limit: usize) -
     }
     for run in runs {
         show(run)?;
+        if id.is_some() {
+            show_use(run)?;
+        }
     }
     Ok(())
 }
@@ -193,6 +213,22 @@ fn show(run: &RunView) -> anyhow::Result<()> {
         output::line(&format!("  ! {}", printable(line)))?;
     }
     Ok(())
+}
+
+/// What one run used, and where it stands in a chain.
+fn show_use(run: &RunView) -> anyhow::Result<()> {
+    let (guest, host, queued) = (run.guest_ms, run.host_ms, run.queued_ms);
+    let [guest, host, queued] = [guest, host, queued].map(output::duration);
+    output::line(&format!("  - {guest} in the function, {host} in calls of the platform, {queued} of waiting before"))?;
+    let memory = output::size(run.peak_memory.unwrap_or_default());
+    output::line(&format!("  - {} fuel, {memory} of memory", run.fuel.unwrap_or_default()))?;
+    let UsedView { reads, writes, bytes_written, messages, mails } = run.used;
+    let written = output::size(bytes_written);
+    output::line(&format!("  - {reads} reads, {writes} writes ({written}), {messages} messages, {mails} mails"))?;
+    match run.depth {
+        0 => Ok(()),
+        _ => output::line(&format!("  - in the chain {}", printable(&run.chain))),
+    }
 }
 
 /// The log of the run that just ended, on standard error; the result is on standard output.
