@@ -112,7 +112,11 @@ async fn who_waits_in_vain_for_a_function_s_own_limit_is_told_and_so_is_its_owne
     let refused: Vec<_> = answers.iter().filter(|answer| answer.status == 429).collect();
     assert_eq!(refused.len(), 2, "{:?}", answers.iter().map(|answer| answer.status).collect::<Vec<_>>());
     for answer in refused {
-        assert!(answer.text().contains("1 times at once") && answer.text().contains("--concurrency"), "{}", answer.text());
+        assert!(
+            answer.text().contains("1 times at once") && answer.text().contains("--concurrency"),
+            "{}",
+            answer.text()
+        );
         assert_eq!(answer.header("retry-after"), "1");
     }
     let runs = tenant.runs(&name).await;
@@ -196,6 +200,23 @@ async fn a_run_tells_what_it_used() {
         (&json!(1), &json!(1), &json!(1))
     );
     assert!(run["used"]["bytesWritten"].as_u64().unwrap() > 0 && run["guestMs"].as_f64().unwrap() > 0.0, "{run}");
+}
+
+#[tokio::test]
+async fn a_function_that_runs_often_does_not_fill_the_history() {
+    let server = thimble(["serve", "--dev"]).settings("[runs]\nkeep = 10\n").serve().await;
+    let tenant = Tenant::on(&server).await;
+    let name = tenant.function(GOOD).await;
+    let kept = async || {
+        let info = tenant.root.get(&format!("/fn/info/{name}?runs=1000")).await.ok();
+        info["history"].as_array().unwrap().len()
+    };
+
+    for _ in 0..10 {
+        join_all((0..25).map(|_| tenant.exec(&name, json!({})))).await;
+    }
+
+    eventually("what is too much is forgotten", async || (kept().await <= 10).then_some(())).await;
 }
 
 #[tokio::test]

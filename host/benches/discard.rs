@@ -99,6 +99,7 @@ unused! {
     async fn runs(a: &str, b: &str, c: u32) -> Vec<Run>;
     async fn figures(a: &str, b: &str, c: DateTime<Utc>, d: u32) -> Figures;
     async fn prune_runs(a: DateTime<Utc>, b: u32) -> u64;
+    async fn prune_runs_of(a: &str, b: &str, c: u32) -> u64;
     async fn size() -> u64;
     async fn usage() -> Vec<KeptUsage>;
     async fn set_quota(a: &str, b: &OwnQuota) -> bool;

@@ -14,6 +14,7 @@ use crate::{
     dispatcher::{self, Dispatcher},
     documents::Documents,
     event_queue,
+    history::History,
     host_functions::Services,
     hub::Hub,
     listeners::Listeners,
@@ -76,9 +77,6 @@ pub struct Started {
     /// To be shown once.
     pub first_keys: Option<FirstKeys>,
 }
-
-/// How often old runs are forgotten.
-const PRUNE: Duration = Duration::from_secs(600);
 
 /// Time that is left to runs for events when tasks take all they have.
 const LAST_EVENTS: Duration = Duration::from_secs(2);
@@ -177,7 +175,13 @@ impl App {
 
         tokio::spawn(app.dispatcher.clone().serve(incoming, stop_events));
         tokio::spawn(dispatcher::take_up(app.store.clone(), events, app.clock.clone(), app.shutdown.clone()));
-        tokio::spawn(prune(app.clone()));
+        let history = History {
+            store: app.store.clone(),
+            usage: app.usage.clone(),
+            config: app.config.runs.clone(),
+            clock: app.clock.clone(),
+        };
+        tokio::spawn(history.forget(app.shutdown.clone()));
         app.mailer.start(app.shutdown.clone());
         app.scheduler.start(app.shutdown.clone());
         Ok(Started { app, first_keys })
@@ -194,24 +198,5 @@ impl App {
         let ended = tokio::time::timeout_at(deadline, ended).await.is_ok();
         self.store.close().await;
         ended
-    }
-}
-
-/// Forgets runs over their age and number, now and then.
-async fn prune(app: App) {
-    let mut ticks = tokio::time::interval(PRUNE);
-    loop {
-        tokio::select! {
-            () = app.shutdown.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
-        // More days than the calendar has: nothing is too old.
-        let age = chrono::Duration::days(i64::from(app.config.runs.days));
-        let before = app.clock.now().checked_sub_signed(age).unwrap_or(chrono::DateTime::<chrono::Utc>::MIN_UTC);
-        match app.store.prune_runs(before, app.config.runs.keep).await {
-            Ok(0) => {}
-            Ok(runs) => tracing::debug!(runs, "forgot old runs"),
-            Err(error) => tracing::warn!(%error, "old runs could not be forgotten"),
-        }
     }
 }

@@ -23,6 +23,7 @@ pub mod message;
 pub mod arguments;
 pub mod dispatcher;
 pub mod function;
+pub mod history;
 pub mod quota;
 pub mod registry;
 pub mod run;

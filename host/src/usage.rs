@@ -212,6 +212,15 @@ impl Usage {
         }
     }
 
+    /// Tenants and ids of the functions that have run so many times in this minute.
+    pub fn often(&self, times: u64) -> Vec<(String, String)> {
+        let (minute, _) = minute_and_day(self.0.clock.now());
+        let is_often = |used: &Used| used.minute == minute && used.runs >= times;
+        let tenants = self.lock();
+        let all = tenants.iter().flat_map(|(tenant, usage)| usage.functions.iter().map(move |used| (tenant, used)));
+        all.filter(|(_, (_, used))| is_often(used)).map(|(tenant, (id, _))| (tenant.clone(), id.clone())).collect()
+    }
+
     /// Forgets a function that was deleted. What it used stays with its tenant.
     pub fn forget(&self, tenant: &str, function: &str) {
         if let Some(tenant) = self.lock().get_mut(tenant) {

@@ -303,8 +303,10 @@ pub trait Store: Send + Sync {
         limit: u32,
     ) -> Result<Figures, StoreError>;
     /// Forgets runs older than `before` and all but the newest `keep` of each function; how many. The same for the history of
-    /// each task, and for the jobs of each tenant that have ended.
+    /// each task, and for the jobs of each tenant that have ended. Mails that are sent or given up go with their age.
     async fn prune_runs(&self, before: DateTime<Utc>, keep: u32) -> Result<u64, StoreError>;
+    /// Forgets all but the newest `keep` runs of one function; how many.
+    async fn prune_runs_of(&self, tenant: &str, function: &str, keep: u32) -> Result<u64, StoreError>;
 
     /// Bytes that everything takes together.
     async fn size(&self) -> Result<u64, StoreError>;

@@ -49,6 +49,14 @@ pub async fn given_up(db: &mut PgConnection, id: &str, error: &str, kept: &MailM
     Ok(())
 }
 
+pub async fn prune(db: &mut PgConnection, before: DateTime<Utc>) -> Result<u64> {
+    // By tenant, as they are indexed.
+    let old = "
+        delete from mails where next_attempt is null and seq in (
+            select mails.seq from tenants join mails on mails.tenant = tenants.id and mails.created < $1)";
+    Ok(sqlx::query(old).bind(micros(before)).execute(db).await?.rows_affected())
+}
+
 pub async fn of_tenant(db: &mut PgConnection, tenant: &str, limit: u32) -> Result<Vec<QueuedMail>> {
     let newest = "select * from mails where tenant = $1 order by created desc, seq desc limit $2";
     Ok(sqlx::query_as(newest).bind(tenant).bind(i64::from(limit)).fetch_all(db).await?)

@@ -444,12 +444,17 @@ impl Store for Postgres {
             let runs = runs::prune(&mut transaction, before, keep).await?;
             let task_runs = tasks::prune(&mut transaction, before, keep).await?;
             let jobs = jobs::prune(&mut transaction, before, keep).await?;
+            let mails = mails::prune(&mut transaction, before).await?;
             transaction.commit().await?;
-            Ok(runs + task_runs + jobs)
+            Ok(runs + task_runs + jobs + mails)
         }
         .await;
         self.notice(pruned.as_ref().err());
         pruned
+    }
+
+    async fn prune_runs_of(&self, tenant: &str, function: &str, keep: u32) -> Result<u64> {
+        self.within(async { runs::prune_of(&mut *self.connection().await?, tenant, function, keep).await }).await
     }
 
     async fn size(&self) -> Result<u64> {

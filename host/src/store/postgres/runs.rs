@@ -77,6 +77,14 @@ pub async fn figures(
     Ok(Figures { runs, last_failure: last_failure.fetch_optional(db).await? })
 }
 
+pub async fn prune_of(db: &mut PgConnection, tenant: &str, function: &str, keep: u32) -> Result<u64> {
+    let surplus = "
+        delete from runs where seq in (
+            select seq from runs where function = $1 and tenant = $2 order by started desc, seq desc offset $3)";
+    let surplus = sqlx::query(surplus).bind(function).bind(tenant).bind(i64::from(keep)).execute(db).await?;
+    Ok(surplus.rows_affected())
+}
+
 pub async fn prune(db: &mut PgConnection, before: DateTime<Utc>, keep: u32) -> Result<u64> {
     sqlx::query("set local statement_timeout = '5min'").execute(&mut *db).await?;
     let old = sqlx::query("delete from runs where started < $1").bind(micros(before)).execute(&mut *db).await?;

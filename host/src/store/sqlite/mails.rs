@@ -48,6 +48,14 @@ pub async fn given_up(db: &mut SqliteConnection, id: &str, error: &str, kept: &M
     Ok(())
 }
 
+pub async fn prune(db: &mut SqliteConnection, before: DateTime<Utc>) -> Result<u64> {
+    // By tenant, as they are indexed.
+    let old = "
+        delete from mails where next_attempt is null and seq in (
+            select mails.seq from tenants join mails on mails.tenant = tenants.id and mails.created < ?)";
+    Ok(sqlx::query(old).bind(micros(before)).execute(db).await?.rows_affected())
+}
+
 pub async fn of_tenant(db: &mut SqliteConnection, tenant: &str, limit: u32) -> Result<Vec<QueuedMail>> {
     let newest = "select * from mails where tenant = ? order by created desc, seq desc limit ?";
     Ok(sqlx::query_as(newest).bind(tenant).bind(limit).fetch_all(db).await?)

@@ -354,11 +354,17 @@ impl Store for Sqlite {
             .write(move |db| {
                 async move {
                     let runs = runs::prune(db, before, keep).await?;
+                    let runs = runs + mails::prune(db, before).await?;
                     Ok(runs + tasks::prune(db, before, keep).await? + jobs::prune(db, before, keep).await?)
                 }
                 .boxed()
             })
             .await
+    }
+
+    async fn prune_runs_of(&self, tenant: &str, function: &str, keep: u32) -> Result<u64> {
+        let (tenant, function) = (tenant.to_owned(), function.to_owned());
+        self.writer.write(move |db| async move { runs::prune_of(db, &tenant, &function, keep).await }.boxed()).await
     }
 
     async fn size(&self) -> Result<u64> {

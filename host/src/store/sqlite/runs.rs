@@ -76,6 +76,14 @@ pub async fn figures(
     Ok(Figures { runs, last_failure: last_failure.fetch_optional(db).await? })
 }
 
+pub async fn prune_of(db: &mut SqliteConnection, tenant: &str, function: &str, keep: u32) -> Result<u64> {
+    let surplus = "
+        delete from runs where seq in (
+            select seq from runs where function = ? and tenant = ? order by started desc, seq desc limit -1 offset ?)";
+    let surplus = sqlx::query(surplus).bind(function).bind(tenant).bind(keep).execute(db).await?;
+    Ok(surplus.rows_affected())
+}
+
 pub async fn prune(db: &mut SqliteConnection, before: DateTime<Utc>, keep: u32) -> Result<u64> {
     let old = sqlx::query("delete from runs where started < ?").bind(micros(before)).execute(&mut *db).await?;
     let surplus = "

@@ -284,5 +284,9 @@ on_every_store! {
 
         assert_eq!(ids(&store.runs("one", &one.id, 10).await.unwrap()), ["2", "3", "4"]);
         assert_eq!(ids(&store.runs("two", &two.id, 10).await.unwrap()), ["x"]);
+        assert_eq!(store.prune_runs_of("two", &one.id, 1).await.unwrap(), 0);
+        assert_eq!(store.prune_runs_of("one", &one.id, 1).await.unwrap(), 2);
+        assert_eq!(ids(&store.runs("one", &one.id, 10).await.unwrap()), ["4"]);
+        assert_eq!(ids(&store.runs("two", &two.id, 10).await.unwrap()), ["x"]);
     }
 }

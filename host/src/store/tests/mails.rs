@@ -51,6 +51,21 @@ on_every_store! {
         assert_eq!(failed[0].mail.message, kept);
     }
 
+    async fn mails_that_are_done_are_forgotten_when_they_are_old(store) {
+        root(&*store, "one").await;
+        for (id, seconds) in [("sent", 0), ("given up", 0), ("waits", 0), ("young", 60)] {
+            store.queue_mail(&mail(id, "one", seconds)).await.unwrap();
+        }
+        let kept = mail("", "one", 0).message.without_content();
+        store.mail_sent("sent", at(5), &kept).await.unwrap();
+        store.mail_given_up("given up", "no route", &kept).await.unwrap();
+        store.mail_sent("young", at(65), &kept).await.unwrap();
+
+        assert_eq!(store.prune_runs(at(30), 10).await.unwrap(), 2);
+
+        assert_eq!(ids(&store.mails("one", 10).await.unwrap()), ["young", "waits"]);
+    }
+
     async fn the_oldest_is_sent_first_and_the_newest_listed_first(store) {
         root(&*store, "one").await;
         root(&*store, "two").await;
