@@ -15,6 +15,8 @@ pub struct AppQuota {
     document_bytes: u64,
     functions: u64,
     compile_ms: f64,
+    tasks: u64,
+    jobs: u64,
     running: u64,
     runs_this_minute: u64,
     fuel_today: u64,
@@ -35,8 +37,15 @@ impl AppQuota {
             bytes("bytes of documents", self.stored_document_bytes, self.document_bytes),
             count("functions", self.stored_functions, self.functions),
             time("compiling this minute", self.compiled_ms_this_minute, self.compile_ms),
+            at_most("tasks", self.tasks),
+            at_most("jobs", self.jobs),
         ]
     }
+}
+
+/// A row of what the server does not count here.
+fn at_most(name: &str, of: u64) -> [String; 4] {
+    [name.to_owned(), String::new(), of.to_string(), String::new()]
 }
 
 /// A row of numbers.

@@ -50,6 +50,14 @@ struct Changes {
     #[arg(long, value_name = "MS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     compile_ms: Option<Limit>,
+    /// Tasks
+    #[arg(long, value_name = "NUMBER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tasks: Option<Limit>,
+    /// Jobs that wait or run
+    #[arg(long, value_name = "NUMBER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jobs: Option<Limit>,
 }
 
 /// What the server answers.
@@ -98,6 +106,8 @@ mod tests {
             document_bytes: Some(1),
             functions: Some(1),
             compile_ms: Some(1),
+            tasks: Some(1),
+            jobs: Some(1),
         };
         let arguments = Changes::augment_args(clap::Command::new("quota"));
         let flags: Vec<String> =
