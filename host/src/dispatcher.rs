@@ -17,7 +17,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::slots::{Count, Held, Slot, Slots, Wanted};
+use self::slots::{Count, Held, Kind, Slot, Slots, Wanted};
 use crate::{
     arguments,
     clock::Clock,
@@ -48,6 +48,9 @@ pub enum NotCalled {
     /// Too many runs wait already, or this one has waited too long.
     #[error("the server is busy: too many runs are waiting; try again in a moment")]
     Busy,
+    /// The function was deleted while the call waited.
+    #[error("function `{0}` not found")]
+    Gone(String),
     /// A quota of the function or of its tenant is used up.
     #[error("{message}")]
     Quota {
@@ -274,7 +277,7 @@ impl Inner {
             }
             return Err(NotCalled::Quota { message: refused.message, retry_after: refused.retry_after });
         }
-        let (queued, wanted) = (Instant::now(), self.wanted(function));
+        let (queued, wanted) = (Instant::now(), self.wanted(function, Kind::Answer));
         let Ok(slot) = tokio::time::timeout(wait, self.slots.take(&wanted)).await else {
             self.parts.metrics.turned_away();
             let not_called = self.waited_too_long(function, &wanted);
@@ -286,7 +289,11 @@ impl Inner {
             }
             return Err(not_called);
         };
-        Ok(self.run(&due, queued.elapsed(), slot).await)
+        // As it is now: it may have been updated, or deleted, while the call waited.
+        let Some(function) = self.parts.registry.current(function) else {
+            return Err(NotCalled::Gone(function.name.clone()));
+        };
+        Ok(self.run(&Due { function: &function, ..due }, queued.elapsed(), slot).await)
     }
 
     fn waited_too_long(&self, function: &Function, wanted: &Wanted) -> NotCalled {
@@ -348,7 +355,7 @@ impl Inner {
                 }
             }
         }
-        let slot = self.slots.take(&self.wanted(function)).await;
+        let slot = self.slots.take(&self.wanted(function, Kind::Event)).await;
         if let Some(function) = self.parts.registry.current(function) {
             self.run(&Due { function: &function, matched, event }, queued.elapsed(), slot).await;
         }
@@ -390,7 +397,7 @@ impl Inner {
                 let (delivery, error) = (delivery.id, refused.message);
                 return self.give_back(Failure { delivery, error, run: None, retry_at: Some(retry_at) }, None).await;
             }
-            let slot = self.slots.take(&self.wanted(&function)).await;
+            let slot = self.slots.take(&self.wanted(&function, Kind::Event)).await;
             let begun = Begun::now(&self.parts.clock, queued.elapsed());
             let started = Instant::now();
             let mut ended = self.start(&begun.id, &due, true).await;
@@ -477,11 +484,12 @@ impl Inner {
         self.in_lanes.fetch_sub(before - lane.len(), Ordering::Relaxed);
     }
 
-    fn wanted(&self, function: &Function) -> Wanted {
+    fn wanted(&self, function: &Function, kind: Kind) -> Wanted {
         Wanted {
             owner: Owner { tenant: function.tenant.as_str().into(), function: function.id.as_str().into() },
             function: self.parts.usage.of_function(function).concurrency,
             tenant: self.parts.usage.of_tenant(&function.tenant).concurrency,
+            kind,
         }
     }
 

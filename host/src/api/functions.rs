@@ -533,6 +533,7 @@ impl From<NotCalled> for ApiError {
     fn from(error: NotCalled) -> Self {
         match error {
             NotCalled::Busy => Self::Unavailable,
+            NotCalled::Gone(_) => Self::NotFound(error.to_string()),
             NotCalled::Quota { message, retry_after } => Self::TooMany { message, retry_after },
         }
     }

@@ -1,8 +1,9 @@
 //! Who may run now: places for runs, handed out fairly.
 //!
 //! Whoever waits does so in a queue of its tenant and function. A free slot goes to the tenant that holds the fewest, and in it
-//! to the function whose turn it is. While others wait, no tenant holds more than a quarter of the slots; and some slots stay
-//! free for tenants that hold none and have hardly used any lately, so that a single run need not wait for long ones to end.
+//! to the function whose turn it is, by turns of those who wait for an answer and of events. While others wait, no tenant holds
+//! more than a quarter of the slots; and some slots stay free for tenants that hardly use any or give them back at once, so that
+//! a short run need not wait for long ones to end.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -25,6 +26,11 @@ const MEMORY: Duration = Duration::from_secs(10);
 
 /// Who has held fewer slots than this on average in that time hardly uses any.
 const HARDLY: f64 = 0.5;
+
+/// A run that held a slot for less than this was brief. Tenants all of whose latest runs were use the slots that are kept as
+/// well, this part of all: they give them back at once, and must not wait for those of others that take seconds.
+const BRIEF: Duration = Duration::from_millis(500);
+const BRIEF_PART: u32 = 16;
 
 /// Tenants that have nothing to do are forgotten when there are so many.
 const MANY: usize = 1_024;
@@ -50,6 +56,18 @@ pub struct Wanted {
     pub function: u32,
     /// Runs of the tenant at the same time.
     pub tenant: u32,
+    /// What the run is for.
+    pub kind: Kind,
+}
+
+/// What a run is for. Of one tenant the two take turns, so that whoever waits for an answer does not wait for all the events
+/// that one change can make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Somebody waits for its answer.
+    Answer,
+    /// Something happened, and nobody waits.
+    Event,
 }
 
 /// What keeps a run from starting.
@@ -87,8 +105,10 @@ struct Tenant {
     waiting: usize,
     most: u32,
     functions: HashMap<Arc<str>, Function>,
-    /// Functions for which somebody waits, the next one first.
-    turns: VecDeque<Arc<str>>,
+    /// Functions for which somebody waits, the next one first, for each kind of call …
+    turns: [VecDeque<Arc<str>>; 2],
+    /// … and the kind that is next.
+    next: usize,
     recent: Recent,
 }
 
@@ -96,7 +116,7 @@ struct Tenant {
 struct Function {
     running: u32,
     most: u32,
-    waiting: VecDeque<oneshot::Sender<Slot>>,
+    waiting: [VecDeque<oneshot::Sender<Slot>>; 2],
 }
 
 /// Seconds of slots held, of which older ones count less and less.
@@ -104,6 +124,8 @@ struct Function {
 struct Recent {
     seconds: f64,
     at: Option<Instant>,
+    /// When a slot was given back that was not held briefly.
+    long: Option<Instant>,
 }
 
 /// A place in the queue, left when it is dropped.
@@ -171,7 +193,8 @@ impl Slots {
     pub fn count_of_function(&self, tenant: &str, function: &str) -> Count {
         let state = self.lock();
         let function = state.tenants.get(tenant).and_then(|tenant| tenant.functions.get(function));
-        let count = |function: &Function| Count { running: function.running as usize, waiting: function.waiting.len() };
+        let waiting = |function: &Function| function.waiting.iter().map(VecDeque::len).sum();
+        let count = |function: &Function| Count { running: function.running as usize, waiting: waiting(function) };
         function.map(count).unwrap_or_default()
     }
 
@@ -191,10 +214,11 @@ impl State {
         tenant.waiting += 1;
         let lane = tenant.functions.entry(function.clone()).or_default();
         lane.most = wanted.function;
-        if lane.waiting.is_empty() {
-            tenant.turns.push_back(function.clone());
+        let kind = wanted.kind as usize;
+        if lane.waiting[kind].is_empty() {
+            tenant.turns[kind].push_back(function.clone());
         }
-        lane.waiting.push_back(give);
+        lane.waiting[kind].push_back(give);
         self.queue.insert(name.clone());
         self.waiting += 1;
     }
@@ -203,9 +227,12 @@ impl State {
     fn leave(&mut self, owner: &Owner) {
         let Some(tenant) = self.tenants.get_mut(&owner.tenant) else { return };
         let Some(function) = tenant.functions.get_mut(&owner.function) else { return };
-        let before = function.waiting.len();
-        function.waiting.retain(|give| !give.is_closed());
-        let left = before - function.waiting.len();
+        let mut left = 0;
+        for waiting in &mut function.waiting {
+            let before = waiting.len();
+            waiting.retain(|give| !give.is_closed());
+            left += before - waiting.len();
+        }
         tenant.waiting -= left;
         self.waiting -= left;
         self.tidy(owner);
@@ -247,11 +274,13 @@ impl State {
     /// Removes what is empty.
     fn tidy(&mut self, owner: &Owner) {
         let Some(tenant) = self.tenants.get_mut(&owner.tenant) else { return };
-        if let Some(function) = tenant.functions.get(&owner.function)
-            && function.waiting.is_empty()
-        {
-            tenant.turns.retain(|name| *name != owner.function);
-            if function.running == 0 {
+        if let Some(function) = tenant.functions.get(&owner.function) {
+            for (turns, waiting) in tenant.turns.iter_mut().zip(&function.waiting) {
+                if waiting.is_empty() {
+                    turns.retain(|name| *name != owner.function);
+                }
+            }
+            if function.running == 0 && function.waiting.iter().all(VecDeque::is_empty) {
                 tenant.functions.remove(&owner.function);
             }
         }
@@ -280,6 +309,7 @@ impl State {
         }
         let is_alone = self.queue.len() == 1;
         tenant.is_light()
+            || tenant.is_brief(self.all)
             || self.free > self.all / RESERVED_PART && (is_alone || tenant.running < self.all.div_ceil(PART))
     }
 }
@@ -289,33 +319,48 @@ impl Tenant {
         self.running < 2 && self.recent.average() < HARDLY
     }
 
-    fn can_run(&self) -> bool {
-        self.turns.iter().filter_map(|name| self.functions.get(name)).any(Function::can_run)
+    fn is_brief(&self, all: u32) -> bool {
+        self.running < all / BRIEF_PART && self.recent.is_brief()
     }
 
-    /// Takes the next run from the queue; its function has its next turn after the others.
+    fn can_run(&self) -> bool {
+        self.place(0).or_else(|| self.place(1)).is_some()
+    }
+
+    /// Where in its queue the next function is that may run for this kind of call.
+    fn place(&self, kind: usize) -> Option<usize> {
+        self.turns[kind].iter().position(|name| self.functions.get(name).is_some_and(|function| function.can_run(kind)))
+    }
+
+    /// Takes the next run from the queue; its function has its next turn after the others, and its kind after the other.
     fn next_run(&mut self) -> Option<(Arc<str>, oneshot::Sender<Slot>)> {
-        let functions = &self.functions;
-        let place = self.turns.iter().position(|name| functions.get(name).is_some_and(Function::can_run))?;
-        let name = self.turns.remove(place)?;
-        self.turns.push_back(name.clone());
+        let (kind, place) = [self.next, 1 - self.next].into_iter().find_map(|kind| Some((kind, self.place(kind)?)))?;
+        self.next = 1 - kind;
+        let name = self.turns[kind].remove(place)?;
+        self.turns[kind].push_back(name.clone());
         let function = self.functions.get_mut(&name)?;
-        let give = function.waiting.pop_front()?;
+        let give = function.waiting[kind].pop_front()?;
         function.running += 1;
         Some((name, give))
     }
 }
 
 impl Function {
-    fn can_run(&self) -> bool {
-        self.running < self.most && !self.waiting.is_empty()
+    fn can_run(&self, kind: usize) -> bool {
+        self.running < self.most && !self.waiting[kind].is_empty()
     }
 }
 
 impl Recent {
     fn add(&mut self, since: Instant) {
         let now = Instant::now();
-        *self = Self { seconds: self.left(now) + now.duration_since(since).as_secs_f64(), at: Some(now) };
+        let held = now.duration_since(since);
+        let long = if held < BRIEF { self.long } else { Some(now) };
+        *self = Self { seconds: self.left(now) + held.as_secs_f64(), at: Some(now), long };
+    }
+
+    fn is_brief(&self) -> bool {
+        self.at.is_some() && self.long.is_none_or(|at| at.elapsed() > MEMORY)
     }
 
     fn left(&self, now: Instant) -> f64 {
@@ -364,7 +409,7 @@ mod tests {
 
     fn wanted(tenant: &str, function: &str) -> Wanted {
         let owner = Owner { tenant: tenant.into(), function: function.into() };
-        Wanted { owner, function: u32::MAX, tenant: u32::MAX }
+        Wanted { owner, function: u32::MAX, tenant: u32::MAX, kind: Kind::Answer }
     }
 
     fn now(slots: &Slots, tenant: &str) -> Option<Slot> {
@@ -443,6 +488,46 @@ mod tests {
         assert!(second.as_mut().now_or_never().is_none());
         drop(other.now_or_never().flatten().unwrap());
         assert!(second.now_or_never().is_some());
+    }
+
+    #[test]
+    fn who_waits_for_an_answer_does_not_wait_for_all_events() {
+        let slots = Slots::new(1);
+        let held = now(&slots, "a").unwrap();
+        let events: Vec<_> =
+            (0..500).map(|n| Wanted { kind: Kind::Event, ..wanted("a", &format!("event-{n}")) }).collect();
+        let mut events: Vec<_> = events.iter().map(|event| Box::pin(slots.take(event))).collect();
+        assert!(events.iter_mut().all(|event| event.as_mut().now_or_never().is_none()));
+        let call = wanted("a", "called");
+        let mut call = pin!(slots.take(&call));
+        assert!(call.as_mut().now_or_never().is_none());
+
+        drop(held);
+        // One event at most is before it: each that is given the slot gives it back at once.
+        let given = events.iter_mut().filter_map(|event| event.as_mut().now_or_never()).take(1).count();
+
+        assert_eq!((given, call.now_or_never().flatten().is_some()), (1, true));
+        let left = events.iter_mut().skip(1).filter_map(|event| event.as_mut().now_or_never()).count();
+        assert_eq!(left, 499);
+    }
+
+    #[test]
+    fn a_busy_tenant_of_brief_runs_does_not_wait_for_the_long_ones_of_others() {
+        let slots = Slots::new(64);
+        let _held = all_now(&slots, "a");
+        {
+            let mut state = slots.lock();
+            let tenant = state.tenants.entry("b".into()).or_default();
+            tenant.recent = Recent { seconds: 40.0, at: Some(Instant::now()), long: None };
+        }
+
+        let of_b = all_now(&slots, "b");
+        assert_eq!(of_b.len(), 4, "it is no light one, but gives back at once");
+        slots.lock().tenants.get_mut("b").unwrap().recent.long = Some(Instant::now());
+        drop(of_b);
+
+        assert!(now(&slots, "b").is_none(), "one of its runs was long");
+        assert!(now(&slots, "c").is_some());
     }
 
     #[test]

@@ -80,6 +80,13 @@ impl Artifacts {
         Some(code)
     }
 
+    /// Writes what can be made again. Without room for it the server goes on, and makes it again when it needs it.
+    pub fn keep(&self, kind: Kind, name: &str, bytes: &[u8]) {
+        if let Err(error) = self.write(kind, name, bytes) {
+            tracing::warn!(%error, file = name, "a compiled function could not be kept on disk: it is made again when needed");
+        }
+    }
+
     /// Writes a file whole or not at all.
     pub fn write(&self, kind: Kind, name: &str, bytes: &[u8]) -> io::Result<()> {
         let path = self.path(kind, name);

@@ -351,7 +351,7 @@ impl Runtime {
                 // SAFETY: it comes from the child process and from nowhere else.
                 let prepared = unsafe { runtime.0.components.link(&name, &native) };
                 if prepared.is_ok() {
-                    runtime.0.artifacts.write(Kind::Native, &runtime.component_code_file(&hash), &native)?;
+                    runtime.0.artifacts.keep(Kind::Native, &runtime.component_code_file(&hash), &native);
                 }
                 Ok(prepared.map(|prepared| (prepared, weight(native.len()))))
             };
@@ -428,9 +428,9 @@ impl Runtime {
         let compiled = Component::from_binary(&self.0.engine, component)?;
         let native = compiled.serialize()?;
         let artifacts = &self.0.artifacts;
-        artifacts.write(Kind::Source, &source_file(&hash), source.as_bytes())?;
-        artifacts.write(Kind::Component, &self.component_file(&hash), component)?;
-        artifacts.write(Kind::Native, &self.native_file(&hash), &native)?;
+        artifacts.keep(Kind::Source, &source_file(&hash), source.as_bytes());
+        artifacts.keep(Kind::Component, &self.component_file(&hash), component);
+        artifacts.keep(Kind::Native, &self.native_file(&hash), &native);
         self.link(&compiled, native.len())
     }
 
@@ -448,7 +448,7 @@ impl Runtime {
         let Some(component) = artifacts.read(Kind::Component, &self.component_file(hash)) else { return Ok(None) };
         let compiled = Component::from_binary(&self.0.engine, &component)?;
         let native = compiled.serialize()?;
-        artifacts.write(Kind::Native, &self.native_file(hash), &native)?;
+        artifacts.keep(Kind::Native, &self.native_file(hash), &native);
         self.link(&compiled, native.len()).map(Some)
     }
 
