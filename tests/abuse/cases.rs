@@ -29,18 +29,8 @@ const NUMBERS: [(&str, &[u32]); 9] = [
 ];
 
 /// Parts of the platform that are not there yet, or whose tests are not.
-const FEATURES: [&str; 10] = [
-    "components",
-    "network edge",
-    "outbox",
-    "Postgres",
-    "fetch",
-    "cache",
-    "backup",
-    "password resets",
-    "increments in functions",
-    "this suite",
-];
+const FEATURES: [&str; 7] =
+    ["Postgres", "fetch", "cache", "backup", "password resets", "increments in functions", "this suite"];
 
 const fn case(
     id: &'static str,
@@ -197,13 +187,27 @@ const CASES: &[Case] = &[
         &[],
     ),
     case("U-07", "an upload is native code", &["hostile_components::native_code_is_never_loaded"], &[]),
-    case("U-09", "an upload comes byte by byte", &[], &["network edge"]),
-    case("U-10", "an upload is compressed", &["upload::a_compressed_upload_is_not_unpacked"], &["network edge"]),
-    case("U-12", "a top level calls the platform", &["upload::the_top_level_cannot_use_the_platform"], &[]),
+    case("U-09", "an upload comes byte by byte", &["edge::slow_clients::bodies_that_drip_are_answered_with_408"], &[]),
+    case(
+        "U-10",
+        "an upload is compressed",
+        &["edge::bodies::compressed_bodies_are_refused_with_415", "upload::a_compressed_upload_is_not_unpacked"],
+        &[],
+    ),
+    case(
+        "U-12",
+        "a top level calls the platform",
+        &[
+            "abuse::uploads::a_top_level_changes_nothing_whatever_it_calls",
+            "upload::the_top_level_cannot_use_the_platform",
+        ],
+        &[],
+    ),
     case(
         "U-13",
         "a top level or a source is large",
         &[
+            "abuse::uploads::what_an_upload_leaves_on_disk_is_bounded",
             "upload::what_the_top_level_leaves_in_memory_is_bounded",
             "upload::a_top_level_that_takes_all_memory_is_stopped",
             "upload::source_of_a_mebibyte_is_accepted_and_no_more",
@@ -213,13 +217,17 @@ const CASES: &[Case] = &[
     case(
         "U-15",
         "a function is replaced while it is called",
-        &["functions::each_answer_during_updates_is_wholly_of_one_version"],
+        &[
+            "abuse::uploads::fifty_callers_during_fifty_updates_get_whole_versions",
+            "functions::each_answer_during_updates_is_wholly_of_one_version",
+        ],
         &[],
     ),
     case(
         "U-16",
         "a function is deleted while it runs",
         &[
+            "abuse::uploads::a_deleted_function_ends_its_runs_and_starts_none_of_those_that_wait",
             "functions::a_function_that_is_deleted_while_it_runs_ends_normally",
             "tasks::a_function_that_fails_or_is_gone_is_in_the_history",
         ],
@@ -288,20 +296,36 @@ const CASES: &[Case] = &[
         ],
         &[],
     ),
-    case("A-08", "passwords are guessed", &["accounts::guessing_passwords_is_slowed_down"], &["network edge"]),
+    case(
+        "A-08",
+        "passwords are guessed",
+        &[
+            "edge::attempts::guessing_is_refused_by_account_and_by_address",
+            "edge::attempts::behind_a_trusted_proxy_callers_are_told_apart",
+            "accounts::guessing_passwords_is_slowed_down",
+        ],
+        &[],
+    ),
     case(
         "A-10",
         "passwords of any length",
-        &["accounts::passwords_have_six_to_128_characters", "accounts::long_passwords_are_never_cut"],
-        &["network edge"],
+        &[
+            "edge::attempts::passwords_of_any_length_are_answered",
+            "accounts::passwords_have_six_to_128_characters",
+            "accounts::long_passwords_are_never_cut",
+        ],
+        &[],
     ),
-    case("A-11", "two hundred sign in at once", &[], &["network edge"]),
+    case("A-11", "two hundred sign in at once", &["edge::attempts::two_hundred_sign_in_at_once"], &[]),
     case("A-13", "a reset is used twice", &[], &["password resets"]),
     case(
         "A-14",
         "one address registers at once",
-        &["accounts::of_registrations_at_once_exactly_one_works"],
-        &["network edge"],
+        &[
+            "edge::attempts::spellings_of_an_address_register_once",
+            "accounts::of_registrations_at_once_exactly_one_works",
+        ],
+        &[],
     ),
     case(
         "A-16",
@@ -335,21 +359,31 @@ const CASES: &[Case] = &[
     case(
         "R-02",
         "frames break the rules",
-        &["realtime_websocket::frames_that_break_the_rules_end_the_connection"],
-        &["network edge"],
+        &[
+            "edge::websockets::monstrous_messages_are_closed_with_1009_and_take_no_memory",
+            "realtime_websocket::frames_that_break_the_rules_end_the_connection",
+        ],
+        &[],
     ),
     case(
         "R-03",
         "a socket joins all channels",
-        &["realtime::a_connection_joins_at_most_a_hundred_channels"],
-        &["network edge"],
+        &[
+            "edge::websockets::joining_without_end_is_slowed_down",
+            "edge::websockets::coming_and_going_leaves_nothing",
+            "realtime::a_connection_joins_at_most_a_hundred_channels",
+        ],
+        &[],
     ),
-    case("R-05", "a peer vanishes", &[], &["network edge"]),
+    case("R-05", "a peer vanishes", &["abuse::realtime::a_client_that_is_silent_is_gone_within_a_minute"], &[]),
     case(
         "R-06",
         "messages are nonsense",
-        &["realtime_websocket::nonsense_is_answered_with_an_error_or_the_end"],
-        &["network edge"],
+        &[
+            "edge::websockets::a_flood_of_pings_is_closed",
+            "realtime_websocket::nonsense_is_answered_with_an_error_or_the_end",
+        ],
+        &[],
     ),
     case(
         "R-08",
@@ -450,8 +484,13 @@ const CASES: &[Case] = &[
         &["abuse::database::one_database_under_two_names_has_one_server", "restart::two_servers_do_not_share_a_folder"],
         &[],
     ),
-    case("C-02", "a loop is killed", &[], &["outbox"]),
-    case("C-03", "one change starts five hundred functions", &[], &["this suite"]),
+    case("C-02", "a loop is killed", &["abuse::chains::a_loop_that_is_killed_goes_no_deeper_after_the_restart"], &[]),
+    case(
+        "C-03",
+        "one change starts five hundred functions",
+        &["abuse::chains::one_change_starts_five_hundred_functions_and_nobody_waits_for_them"],
+        &[],
+    ),
     case(
         "C-05",
         "a restart at the tick",
@@ -481,8 +520,21 @@ const CASES: &[Case] = &[
         &[],
     ),
     case("C-11", "two servers have one schedule", &[], &["Postgres"]),
-    case("C-12", "a run is killed", &["tasks::what_a_crash_interrupts_is_marked_and_jobs_run_again"], &["outbox"]),
-    case("C-14", "a function that waits for events always throws", &[], &["outbox"]),
+    case(
+        "C-12",
+        "a run is killed",
+        &[
+            "outbox::events_of_acknowledged_changes_run_after_a_kill",
+            "tasks::what_a_crash_interrupts_is_marked_and_jobs_run_again",
+        ],
+        &[],
+    ),
+    case(
+        "C-14",
+        "a function that waits for events always throws",
+        &["outbox::what_never_succeeds_is_a_dead_letter_that_can_be_sent_again"],
+        &[],
+    ),
     case(
         "C-15",
         "a task has a large body or a forbidden target",
@@ -493,24 +545,66 @@ const CASES: &[Case] = &[
         ],
         &[],
     ),
-    case("K-02", "what is stored is synced", &[], &["this suite"]),
+    case("K-02", "what is stored is synced", &["abuse::crash::what_is_answered_as_stored_has_been_synced"], &[]),
     case(
         "K-03",
         "the server ends with runs in flight",
-        &["restart::the_end_waits_for_runs_in_flight"],
-        &["this suite"],
+        &[
+            "abuse::crash::fifty_runs_in_flight_are_answered_before_the_end_and_each_is_in_the_history",
+            "restart::the_end_waits_for_runs_in_flight",
+        ],
+        &[],
     ),
-    case("K-05", "the history after the end", &["restart::the_end_waits_for_runs_in_flight"], &["this suite"]),
-    case("K-06", "the disk is full", &[], &["this suite"]),
-    case("K-08", "the output is closed", &["restart::a_closed_output_does_not_end_a_server"], &["network edge"]),
-    case("K-09", "no descriptor is left", &[], &["network edge"]),
-    case("K-11", "a request panics", &[], &["network edge"]),
-    case("K-12", "the database is damaged", &["restart::a_damaged_database_is_refused_and_left_as_it_is"], &[]),
+    case(
+        "K-05",
+        "the history after the end",
+        &[
+            "abuse::crash::fifty_runs_in_flight_are_answered_before_the_end_and_each_is_in_the_history",
+            "restart::the_end_waits_for_runs_in_flight",
+        ],
+        &[],
+    ),
+    case("K-06", "the disk is full", &["abuse::crash::a_full_disk_refuses_writes_and_nothing_else"], &[]),
+    case(
+        "K-08",
+        "the output is closed",
+        &["edge::survival::a_server_whose_output_is_gone_serves_on", "restart::a_closed_output_does_not_end_a_server"],
+        &[],
+    ),
+    case(
+        "K-09",
+        "no descriptor is left",
+        &[
+            "edge::survival::a_server_without_files_waits_and_recovers",
+            "edge::survival::few_open_files_are_enough_for_some_connections",
+        ],
+        &[],
+    ),
+    case(
+        "K-11",
+        "a request panics",
+        &[
+            "host::api::a_handler_that_panics_is_answered_and_its_words_are_not_sent",
+            "host::store::sqlite::writer::a_change_that_panics_is_undone_and_others_are_made",
+            "host::runtime::guests::a_task_that_panics_ends_alone",
+        ],
+        &[],
+    ),
+    case(
+        "K-12",
+        "the database is damaged",
+        &[
+            "abuse::crash::a_database_that_is_cut_or_overwritten_is_refused_and_left_alone",
+            "restart::a_damaged_database_is_refused_and_left_as_it_is",
+        ],
+        &[],
+    ),
     case("K-14", "a backup while writing", &[], &["backup"]),
     case(
         "K-15",
         "settings are wrong",
         &[
+            "abuse::crash::a_start_that_cannot_be_ends_at_once_and_says_which_setting",
             "restart::a_mistake_in_the_settings_is_named_and_nothing_is_started",
             "restart::a_port_in_use_is_named_at_once",
         ],
@@ -530,27 +624,87 @@ const CASES: &[Case] = &[
         &["fetch"],
     ),
     case("N-06", "a function fetches itself", &[], &["fetch"]),
-    case("N-08", "floods of mail", &["mail::nobodys_mailbox_can_be_flooded"], &["network edge"]),
+    case(
+        "N-08",
+        "floods of mail",
+        &["edge::mails::no_way_around_the_limit_of_an_address", "mail::nobodys_mailbox_can_be_flooded"],
+        &[],
+    ),
     case(
         "N-09",
         "a mail server misbehaves",
-        &["mail::a_mail_server_that_is_away_does_not_hold_up_a_run"],
-        &["this suite"],
+        &[
+            "abuse::network::a_mail_server_that_misbehaves_holds_up_nobody",
+            "mail::a_mail_server_that_is_away_does_not_hold_up_a_run",
+        ],
+        &[],
     ),
-    case("N-11", "requests contradict themselves", &[], &["network edge"]),
-    case("N-12", "long heads and paths", &[], &["network edge"]),
-    case("N-14", "bodies are hostile JSON", &["http_answers::a_body_may_be_absurd_json"], &["network edge"]),
-    case("N-15", "stored markup on pages", &["accounts::what_a_visitor_types_is_not_run_on_the_page"], &["this suite"]),
-    case("L-02", "ten times the capacity", &["limits::more_runs_than_slots_wait_or_are_turned_away"], &["this suite"]),
+    case(
+        "N-11",
+        "requests contradict themselves",
+        &[
+            "edge::heads::contradictions_are_refused_and_end_the_connection",
+            "edge::heads::broken_chunks_are_refused_and_end_the_connection",
+        ],
+        &[],
+    ),
+    case(
+        "N-12",
+        "long heads and paths",
+        &["edge::heads::large_heads_are_refused", "edge::heads::paths_mean_what_they_say"],
+        &[],
+    ),
+    case(
+        "N-14",
+        "bodies are hostile JSON",
+        &[
+            "edge::bodies::hostile_json_is_refused_everywhere",
+            "edge::bodies::other_types_are_refused_with_415",
+            "http_answers::a_body_may_be_absurd_json",
+        ],
+        &[],
+    ),
+    case(
+        "N-15",
+        "stored markup on pages",
+        &[
+            "abuse::network::markup_that_is_stored_is_text_on_every_page",
+            "abuse::network::what_a_function_answers_is_no_page_of_the_platform",
+            "accounts::what_a_visitor_types_is_not_run_on_the_page",
+        ],
+        &[],
+    ),
+    case(
+        "L-02",
+        "ten times the capacity",
+        &[
+            "abuse::load::ten_times_what_can_be_done_is_answered_or_turned_away",
+            "limits::more_runs_than_slots_wait_or_are_turned_away",
+        ],
+        &[],
+    ),
     case(
         "L-03",
         "ten times the quota",
-        &["quotas::one_tenant_s_flood_does_not_hold_up_another_s_calls"],
-        &["this suite"],
+        &[
+            "abuse::load::only_who_is_over_the_quota_is_refused",
+            "quotas::one_tenant_s_flood_does_not_hold_up_another_s_calls",
+        ],
+        &[],
     ),
-    case("L-05", "a thousand tenants", &[], &["this suite"]),
-    case("L-06", "fifty first calls", &[], &["this suite"]),
-    case("L-08", "five thousand sockets", &[], &["this suite"]),
+    case(
+        "L-05",
+        "a thousand tenants",
+        &["abuse::load::hundreds_of_functions_of_many_tenants_take_bounded_memory"],
+        &[],
+    ),
+    case("L-06", "fifty first calls", &["abuse::load::first_calls_at_once_compile_once"], &[]),
+    case(
+        "L-08",
+        "five thousand sockets",
+        &["abuse::load::five_thousand_idle_sockets_cost_little_and_hold_up_nobody"],
+        &[],
+    ),
 ];
 
 #[test]

@@ -3,12 +3,17 @@
 //! One file for each group of cases; `cases.rs` lists all of them. Hostile functions are files in `functions/`.
 
 mod cases;
+mod chains;
+mod crash;
 mod database;
 mod hostile;
+mod load;
+mod network;
 mod realtime;
 mod routes;
 mod sandbox;
 mod tenancy;
+mod uploads;
 mod witness;
 
 use tokio::sync::OnceCell;
@@ -24,7 +29,9 @@ async fn server() -> &'static Server {
             // A static is never dropped: the attendant removes the folder.
             let folder = tempfile::tempdir().unwrap().keep();
             let command = thimble(["serve", "--dev"]).folder(&folder).variable("REMOVE", &folder.to_string_lossy());
-            command.settings("[limits]\nwall_ms = 10_000\n").serve().await
+            // An event whose function fails is not tried again here: each function runs once.
+            let settings = "[limits]\nwall_ms = 10_000\n[events]\nattempts = 1\n[tenant]\ncompile_ms = 1_000_000\n";
+            command.settings(settings).serve().await
         })
         .await
 }

@@ -87,6 +87,31 @@ async fn within_a_minute_of_the_end_of_a_session_nothing_more_is_heard() {
 }
 
 #[tokio::test]
+async fn a_client_that_is_silent_is_gone_within_a_minute() {
+    let tenant = Tenant::new().await;
+    let (ann, bob) = (tenant.user("ann").await, tenant.user("bob").await);
+    let mut witness = Connection::member(Transport::WebSocket, &bob, "silence").await;
+    let silent = Raw::member(&ann, "silent").await;
+    let mut presence = async || {
+        witness.say("presence", "silent", "").await;
+        text(&witness.until_type("presence").await["data"])
+    };
+    eventually("it is there", async || (presence().await == "1").then_some(())).await;
+    let started = Instant::now();
+
+    // Nobody reads the socket, so nobody answers its pings; it is not closed either.
+    let gone = timeout(Duration::from_secs(70), async {
+        while presence().await != "0" {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    });
+
+    assert!(gone.await.is_ok(), "it is still there after {:?}", started.elapsed());
+    assert!(started.elapsed() > Duration::from_secs(20), "it was given up after {:?}", started.elapsed());
+    drop(silent);
+}
+
+#[tokio::test]
 async fn what_a_message_says_of_its_sender_counts_for_nothing() {
     let (tenant, other) = (Tenant::new().await, Tenant::new().await);
     let (mallory, victim, stranger) =

@@ -76,6 +76,7 @@ impl Inner {
                 Attempt::Later(TimeDelta::from_std(retry_after).unwrap_or(FIRST_PAUSE), message)
             }
             Err(NotCalled::Busy) => Attempt::Later(TimeDelta::zero(), NotCalled::Busy.to_string()),
+            Err(gone @ NotCalled::Gone(_)) => Attempt::Never(gone.to_string()),
         }
     }
 

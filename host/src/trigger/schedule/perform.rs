@@ -65,6 +65,7 @@ impl Inner {
             Err(NotCalled::Quota { message, .. }) => {
                 Performed { outcome: TaskOutcome::Ended(Outcome::Quota), detail: message, run: None }
             }
+            Err(gone @ NotCalled::Gone(_)) => Performed::failed(gone.to_string()),
             Err(NotCalled::Busy) => {
                 Performed { outcome: TaskOutcome::Interrupted, detail: NotCalled::Busy.to_string(), run: None }
             }
