@@ -446,7 +446,7 @@ async fn a_restart_at_the_tick_neither_loses_nor_repeats_it() {
     let first = time(&show(&clocked.tenant, "t").await["next"]);
 
     for number in 0..10 {
-        let next = first + TimeDelta::minutes(number as i64);
+        let next = first + TimeDelta::minutes(number);
         // A second before, at, or after it.
         let away = (next - clocked.server.now()).num_seconds() + number % 3;
         clocked = clocked.start_again_after(TimeDelta::seconds(away.max(0))).await;

@@ -257,7 +257,8 @@ async fn a_database_that_is_cut_or_overwritten_is_refused_and_left_alone() {
     server.stop().await;
     let database = folder.path().join("data/thimble.db");
     let sound = std::fs::read(&database).unwrap();
-    let damages: [(&str, fn(&mut Vec<u8>)); 5] = [
+    type Damage = fn(&mut Vec<u8>);
+    let damages: [(&str, Damage); 5] = [
         ("empty", Vec::clear),
         ("cut", |bytes| bytes.truncate(bytes.len() / 2)),
         ("another magic", |bytes| bytes[..16].copy_from_slice(b"SQLite format 4\0")),
@@ -334,7 +335,9 @@ async fn a_kill_at_any_moment_loses_nothing_that_was_answered() {
                     _ => tenant.root.request(Method::POST, "/fn/sudoexec/writer"),
                 };
                 match Answer::attempt(request.json(&json!({ "round": round, "writer": writer, "n": n }))).await {
-                    Ok(answer) if writer % 2 == 0 && answer.status == 201 => ids.push(text(&answer.json()["id"])),
+                    Ok(answer) if writer.is_multiple_of(2) && answer.status == 201 => {
+                        ids.push(text(&answer.json()["id"]))
+                    }
                     Ok(answer) if answer.status == 200 => ids.push(text(&answer.json())),
                     _ => break,
                 }

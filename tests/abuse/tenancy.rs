@@ -8,7 +8,7 @@ use super::{
     routes::{ROUTES, Route},
 };
 use crate::harness::{
-    Answer, Caller, Connection, PASSWORD, Tenant, Transport, User, eventually, fresh, shared, text, thimble,
+    Answer, Caller, Connection, PASSWORD, Server, Tenant, Transport, User, eventually, fresh, shared, text, thimble,
 };
 
 /// A tenant with a user, a document and a function, all of which hold a secret.
@@ -26,8 +26,8 @@ struct Household {
 const COLLECTION: &str = "secrets_776_";
 
 impl Household {
-    async fn new() -> Self {
-        let tenant = Tenant::new().await;
+    async fn on(server: &Server) -> Self {
+        let tenant = Tenant::on(server).await;
         let (user, secret, name) = (tenant.user("ann").await, fresh("canary"), fresh("secret"));
         let document = user.create_id(COLLECTION, json!({ "secret": secret, "n": 1 })).await;
         let code = format!("function handle() {{ log(\"{secret}\"); return \"{secret}\"; }}");
@@ -162,7 +162,9 @@ fn assert_the_same(what: &str, one: (&Answer, &Names), two: (&Answer, &Names)) {
 
 #[tokio::test]
 async fn the_requests_of_the_sweep_work_for_those_who_may_make_them() {
-    let home = Household::new().await;
+    // Its own: the sweep guesses passwords, after which nobody at this address may sign in for minutes.
+    let server = thimble(["serve", "--dev"]).serve().await;
+    let home = Household::on(&server).await;
     let own = [
         "/fn/info/{name}",
         "/fn/exec/{name}",
@@ -185,7 +187,9 @@ async fn the_requests_of_the_sweep_work_for_those_who_may_make_them() {
 
 #[tokio::test]
 async fn tokens_of_one_tenant_are_worth_as_little_in_another_as_unknown_ones() {
-    let (home, other) = (Household::new().await, Household::new().await);
+    // Its own: the sweep guesses passwords, after which nobody at this address may sign in for minutes.
+    let server = thimble(["serve", "--dev"]).serve().await;
+    let (home, other) = (Household::on(&server).await, Household::on(&server).await);
     let before = other.contents().await;
     let names = other.names();
     let no_root = format!("{0}|{0}|{1}", uuid::Uuid::new_v4(), "t".repeat(40));
@@ -205,7 +209,9 @@ async fn tokens_of_one_tenant_are_worth_as_little_in_another_as_unknown_ones() {
 
 #[tokio::test]
 async fn names_of_another_tenant_are_names_of_nothing() {
-    let (home, other) = (Household::new().await, Household::new().await);
+    // Its own: the sweep guesses passwords, after which nobody at this address may sign in for minutes.
+    let server = thimble(["serve", "--dev"]).serve().await;
+    let (home, other) = (Household::on(&server).await, Household::on(&server).await);
     let before = other.contents().await;
     // Something of the same name, so that what is found is the caller's own.
     home.user.create(COLLECTION, json!({ "own": true })).await;
@@ -229,7 +235,9 @@ async fn names_of_another_tenant_are_names_of_nothing() {
 
 #[tokio::test]
 async fn a_function_finds_nothing_of_another_tenant() {
-    let (home, other) = (Household::new().await, Household::new().await);
+    // Its own: the sweep guesses passwords, after which nobody at this address may sign in for minutes.
+    let server = thimble(["serve", "--dev"]).serve().await;
+    let (home, other) = (Household::on(&server).await, Household::on(&server).await);
     let before = other.contents().await;
     let code = Hostile::named("tenant_cross_read").code.replace("secrets", COLLECTION);
     let thief = home.tenant.function(&code).await;
@@ -247,7 +255,9 @@ async fn a_function_finds_nothing_of_another_tenant() {
 
 #[tokio::test]
 async fn a_session_of_another_tenant_does_not_sign_a_connection_in() {
-    let (home, other) = (Household::new().await, Household::new().await);
+    // Its own: the sweep guesses passwords, after which nobody at this address may sign in for minutes.
+    let server = thimble(["serve", "--dev"]).serve().await;
+    let (home, other) = (Household::on(&server).await, Household::on(&server).await);
 
     for transport in [Transport::WebSocket, Transport::Sse] {
         let mut connection = Connection::open(transport, &other.tenant.anybody).await;

@@ -203,7 +203,6 @@ impl Head {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 mod tests {
     use proptest::prelude::*;
 

@@ -39,7 +39,7 @@ impl Watch {
             Self::Requests(framing) => {
                 match framing.look(bytes) {
                     Ok(at) if framing.is_upgraded() => {
-                        *self = Self::Frames(Frames::new());
+                        *self = Self::Frames(Frames::start());
                         return self.look(&mut bytes[at..]);
                     }
                     Ok(_) => {}

@@ -49,7 +49,7 @@ const MASK: u64 = 4;
 
 impl Frames {
     /// Nothing has come yet.
-    pub fn new() -> Self {
+    pub fn start() -> Self {
         Self { state: State::Start, pieces: 0, controls: 0, minute: Instant::now() }
     }
 
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn messages_in_few_pieces_may_come_for_ever() {
-        let mut frames = Frames::new();
+        let mut frames = Frames::start();
         let message: Vec<u8> = [
             frame(TEXT, &[0xff; 200]),
             frame(PING, b"are you there?"),
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn pieces_without_end_are_a_flood() {
-        let mut frames = Frames::new();
+        let mut frames = Frames::start();
 
         assert_eq!(frames.look(&frame(TEXT, b"")), Ok(()));
         assert_eq!(frames.look(&frame(0, b"").repeat(255)), Ok(()));
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn ten_thousand_pings_in_a_minute_are_a_flood() {
-        let mut frames = Frames::new();
+        let mut frames = Frames::start();
 
         assert_eq!(frames.look(&frame(PING, b"").repeat(10_000)), Ok(()));
         assert_eq!(frames.look(&frame(TEXT | LAST, b"{}")), Ok(()));
@@ -163,7 +163,7 @@ mod tests {
         #[test]
         fn it_does_not_matter_how_bytes_arrive(sizes in prop::collection::vec(0_usize..300, 1..20), cut in 1_usize..50) {
             let bytes: Vec<u8> = sizes.iter().flat_map(|size| frame(0, &vec![0; *size])).collect();
-            let mut frames = Frames::new();
+            let mut frames = Frames::start();
 
             for piece in bytes.chunks(cut) {
                 prop_assert!(frames.look(piece).is_ok());
