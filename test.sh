@@ -22,6 +22,9 @@ need cc build-essential
 need node nodejs
 need npm npm
 need chromium chromium
+# Debian and Homebrew keep Postgres beside the PATH; the tests look there too.
+postgres() { command -v initdb || ls /usr/lib/postgresql/*/bin/initdb /opt/homebrew/opt/postgresql@*/bin/initdb 2>/dev/null; }
+[ -n "$(postgres)" ] || (need initdb postgresql) 2>/dev/null || [ -n "$(postgres)" ] || missing PostgreSQL "apt-get install postgresql"
 
 # The published clients that the platform is compatible with, and the chat page's tools.
 npm ci --no-audit --no-fund --silent --prefix tests/client
