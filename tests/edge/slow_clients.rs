@@ -18,11 +18,12 @@ async fn bodies_that_drip_are_answered_with_408() {
     let tenant = Tenant::new().await;
     let name = tenant.function("function handle() { return 1; }").await;
     let exec = format!("/fn/sudoexec/{name}");
-    let paths = ["/fn/add", "/db/drips", "/login", "/sse/msg", &exec];
+    let paths = ["/db/drips", "/login", "/sse/msg", &exec];
     let began = Instant::now();
 
     let dripping = (0..100).map(async |number| {
-        let path = paths[number % paths.len()];
+        // An app may send sixteen uploads at once.
+        let path = if number < 16 { "/fn/add" } else { paths[number % paths.len()] };
         let json = "Content-Type: application/json\r\nContent-Length: 1000000\r\n";
         let mut client = Raw::to(&tenant.root.url).await;
         client.send(head("POST", path, &tenant, &format!("{}{json}", root(&tenant)))).await;

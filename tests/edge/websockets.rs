@@ -102,7 +102,12 @@ async fn joining_without_end_is_slowed_down() {
     let flooding = async {
         // The server reads slower than this is sent: sending does not end before it has had enough.
         tokio::time::timeout(Duration::from_secs(5), flood.try_send(&joins)).await.ok();
-        flood.until("at most 100 channels").await + &flood.until("too many messages").await
+        let mut answers = flood.until("at most 100 channels").await;
+        // It may have come with the first.
+        if !answers.contains("too many messages") {
+            answers += &flood.until("too many messages").await;
+        }
+        answers
     };
     let serving = async {
         for _ in 0..20 {

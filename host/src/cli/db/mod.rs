@@ -47,7 +47,7 @@ pub enum Db {
     Query {
         collection: String,
         /// A field, an operator (== != < <= > >= in !in) and a value each; all of them have to hold
-        #[arg(required = true, value_name = "FIELD OP VALUE", allow_hyphen_values = true)]
+        #[arg(required = true, value_name = "FIELD OP VALUE", allow_negative_numbers = true)]
         clauses: Vec<String>,
         #[command(flatten)]
         page: Page,
@@ -58,7 +58,7 @@ pub enum Db {
     Count {
         collection: String,
         /// A field, an operator and a value each, as in `db query`
-        #[arg(value_name = "FIELD OP VALUE", allow_hyphen_values = true)]
+        #[arg(value_name = "FIELD OP VALUE", allow_negative_numbers = true)]
         clauses: Vec<String>,
     },
     /// List collections
