@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::harness::{
     Tenant,
     component::{ECHO, guest, returning},
-    eventually, shared, text, thimble,
+    eventually, fresh, shared, text, thimble,
 };
 
 /// A component that answers with this JSON.
@@ -217,7 +217,11 @@ async fn native_code_that_was_changed_is_compiled_again() {
 #[tokio::test]
 async fn limits_hold_for_components_as_for_javascript() {
     let tenant = Tenant::new().await;
-    let looping = tenant.component(guest("(loop $on (br $on)) unreachable", "")).await;
+    let looping = fresh("component");
+    // Less fuel than the server gives, so that it is used up in time on a slow machine as well.
+    let limited = format!("/fn/add?name={looping}&trigger=web&limits=%7B%22fuel%22%3A100000000%7D");
+    let endless = guest("(loop $on (br $on)) unreachable", "");
+    tenant.root.post_raw(&limited, "application/wasm", endless).await.ok();
     let deep = tenant.component(guest("(call $deep) unreachable", "(func $deep (call $deep))")).await;
     let trapping = tenant.component(guest("unreachable", "")).await;
     let hungry = "(block $full (loop $on (br_if $full (i32.eq (i32.const -1) (memory.grow (i32.const 16)))) (br $on))) unreachable";
