@@ -102,7 +102,7 @@ pub enum NotRun {
 const GRACE: TimeDelta = TimeDelta::minutes(1);
 
 /// The store is looked at at least this often: other nodes change it, and the clock can be set without a word.
-const POLL: TimeDelta = TimeDelta::seconds(5);
+const POLL: Duration = Duration::from_secs(5);
 
 /// How long a node is believed to live after it has said so, and how often it says so.
 const LEASE: TimeDelta = TimeDelta::seconds(30);
@@ -199,6 +199,8 @@ impl Scheduler {
                 () = shutdown.cancelled() => {}
                 () = self.0.changed.notified() => {}
                 () = clock.sleep_until(next) => {}
+                // By another clock: this one may have been set back since it was read, and the next tick is hours away then.
+                () = tokio::time::sleep(POLL) => {}
             }
         }
     }
