@@ -59,3 +59,4 @@ pub mod user;
 pub mod clock;
 #[cfg(test)]
 mod corpus;
+pub mod fair;

@@ -82,7 +82,7 @@ impl Sqlite {
         let lock = file::lock(&path)?;
         let writer = file::open(&path).await?;
         let (readers, queries) = (file::readers(&path).await?, file::readers(&path).await?);
-        let writer = Writer::start(writer, &path, lock);
+        let writer = Writer::start(writer, &path, lock, writer::MAX_TIME);
         let released = writer.write(|db| async move { outbox::release_all(db).await }.boxed()).await?;
         if released > 0 {
             tracing::info!(events = released, "events that the last server had in hand are taken up again");
@@ -195,14 +195,16 @@ impl Store for Sqlite {
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<Committed> {
-        let node = self.node.clone();
-        self.writer.write(move |db| async move { transactions::commit(db, &node, transaction).await }.boxed()).await
+        let (node, tenant) = (self.node.clone(), transaction.who.tenant.clone());
+        self.writer
+            .write_for(&tenant, move |db| async move { transactions::commit(db, &node, transaction).await }.boxed())
+            .await
     }
 
     async fn preview(&self, transaction: Transaction) -> Result<Vec<Done>> {
-        let node = self.node.clone();
+        let (node, tenant) = (self.node.clone(), transaction.who.tenant.clone());
         let preview = async move |db: &mut SqliteConnection| transactions::commit(db, &node, transaction).await;
-        Ok(self.writer.try_out(move |db| async move { limited(db, preview).await }.boxed()).await?.done)
+        Ok(self.writer.try_out(&tenant, move |db| async move { limited(db, preview).await }.boxed()).await?.done)
     }
 
     async fn claim(&self, now: DateTime<Utc>, limit: u32) -> Result<Vec<Event>> {
@@ -268,9 +270,11 @@ impl Store for Sqlite {
     }
 
     async fn add_function(&self, tenant: &str, name: &str, trigger: &str, version: NewVersion) -> Result<Function> {
-        let (tenant, name, trigger) = (tenant.to_owned(), name.to_owned(), trigger.to_owned());
+        let (owner, tenant, name, trigger) = (tenant, tenant.to_owned(), name.to_owned(), trigger.to_owned());
         self.writer
-            .write(move |db| async move { functions::add(db, &tenant, &name, &trigger, &version).await }.boxed())
+            .write_for(owner, move |db| {
+                async move { functions::add(db, &tenant, &name, &trigger, &version).await }.boxed()
+            })
             .await
     }
 
@@ -281,9 +285,9 @@ impl Store for Sqlite {
         trigger: &str,
         version: NewVersion,
     ) -> Result<Option<Function>> {
-        let (tenant, function, trigger) = (tenant.to_owned(), function.to_owned(), trigger.to_owned());
+        let (owner, tenant, function, trigger) = (tenant, tenant.to_owned(), function.to_owned(), trigger.to_owned());
         self.writer
-            .write(move |db| {
+            .write_for(owner, move |db| {
                 async move { functions::add_version(db, &tenant, &function, &trigger, &version).await }.boxed()
             })
             .await
@@ -337,8 +341,8 @@ impl Store for Sqlite {
     }
 
     async fn record_run(&self, run: &Run) -> Result<()> {
-        let run = run.clone();
-        self.writer.write(move |db| async move { runs::record(db, &run).await }.boxed()).await
+        let (run, tenant) = (run.clone(), &run.tenant);
+        self.writer.write_for(tenant, move |db| async move { runs::record(db, &run).await }.boxed()).await
     }
 
     async fn runs(&self, tenant: &str, function: &str, limit: u32) -> Result<Vec<Run>> {

@@ -262,7 +262,8 @@ async fn a_query_that_takes_too_long_is_stopped() {
 async fn writer(path: &Path) -> Arc<Writer> {
     let lock = file::lock(path).unwrap();
     let connection = file::open(path).await.unwrap();
-    Arc::new(Writer::start(connection, path, lock))
+    // However slow the machine is: what waits together is committed together.
+    Arc::new(Writer::start(connection, path, lock, Duration::MAX))
 }
 
 /// Makes the writer wait for the sender, so that the changes until then are committed together.
@@ -348,9 +349,11 @@ async fn a_full_disk_is_said_and_survived() {
     tokio::task::yield_now().await;
     release.send(()).unwrap();
 
-    for change in [before, large, after] {
+    for change in [before, large] {
         assert!(matches!(change.await.unwrap(), Err(StoreError::Full)));
     }
+    // It had not begun, and there is room for it.
+    after.await.unwrap().unwrap();
     set(&writer, "key", "small".into()).await.unwrap().unwrap();
 
     execute(&writer, &["pragma max_page_count = 1000000"]).await.unwrap().unwrap();
@@ -360,6 +363,44 @@ async fn a_full_disk_is_said_and_survived() {
     assert_eq!(store.setting("key").await.unwrap(), Some("small".into()));
     assert_eq!(store.setting("before").await.unwrap(), None);
     assert_eq!(store.setting("large").await.unwrap().map(|large| large.len()), Some(10 << 20));
+}
+
+/// A change of a tenant that takes this long.
+fn slow(writer: &Arc<Writer>, tenant: &'static str, time: Duration) -> tokio::task::JoinHandle<Result<()>> {
+    let writer = writer.clone();
+    tokio::spawn(async move {
+        let change = writer.write_for(tenant, move |_| {
+            async move {
+                tokio::time::sleep(time).await;
+                Ok(())
+            }
+            .boxed()
+        });
+        change.await
+    })
+}
+
+#[tokio::test]
+async fn slow_changes_of_one_tenant_do_not_hold_up_those_of_another() {
+    let (_folder, path) = made().await;
+    let lock = file::lock(&path).unwrap();
+    let connection = file::open(&path).await.unwrap();
+    let writer = Arc::new(Writer::start(connection, &path, lock, Duration::from_millis(1)));
+    let release = hold(&writer).await;
+    let slow_ones: Vec<_> = (0..50).map(|_| slow(&writer, "heavy", Duration::from_millis(2))).collect();
+    tokio::task::yield_now().await;
+    let quick = slow(&writer, "light", Duration::ZERO);
+    tokio::task::yield_now().await;
+    release.send(()).unwrap();
+
+    quick.await.unwrap().unwrap();
+    let done = slow_ones.iter().filter(|slow| slow.is_finished()).count();
+
+    assert!(done <= 2, "{done} of fifty came before it");
+    for slow in slow_ones {
+        slow.await.unwrap().unwrap();
+    }
+    writer.close().await;
 }
 
 #[tokio::test]

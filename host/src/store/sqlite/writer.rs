@@ -3,12 +3,16 @@
 //! A commit waits for the disk, so changes that wait at the same time are committed together: each in a savepoint of its own,
 //! so that one that fails leaves the others as they are, and each answered when all of them are on the disk. Because nobody
 //! else holds the connection, a caller that goes away leaves no transaction behind.
+//!
+//! Tenants take turns by the time that their changes take, and no transaction goes on for long: who changes much and slowly
+//! holds up nobody else's small change.
 
 use std::{
+    collections::VecDeque,
     fs::{self, File},
     panic::AssertUnwindSafe,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -16,78 +20,149 @@ use async_trait::async_trait;
 use futures_util::{FutureExt, future::BoxFuture};
 use sqlx::{Connection, SqliteConnection};
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Notify, oneshot},
     task::JoinHandle,
 };
 
 use super::{Result, file};
-use crate::store::StoreError;
+use crate::{fair::Fair, store::StoreError};
 
 /// At most this many changes in one transaction.
 const MAX_TOGETHER: usize = 256;
 
-/// Callers wait when this many changes wait.
-const MAX_WAITING: usize = 1_024;
+/// No change begins after this time in the transaction of others.
+pub const MAX_TIME: Duration = Duration::from_millis(10);
+
+/// Whose turn it is when the server itself changes something.
+const SERVER: &str = "";
 
 /// Bytes from which on the write-ahead log is emptied even if that means to wait for readers.
 const LONG_LOG: u64 = 16 << 20;
 
 /// Where changes are handed in.
 pub struct Writer {
-    queue: Mutex<Option<mpsc::Sender<Box<dyn Waiting>>>>,
+    line: Arc<Line>,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// The changes that wait. There are never more than callers, who wait as well.
+#[derive(Default)]
+struct Line {
+    changes: Mutex<Changes>,
+    something: Notify,
+}
+
+#[derive(Default)]
+struct Changes {
+    of_tenants: Fair<VecDeque<(Arc<str>, Box<dyn Waiting>)>>,
+    closed: bool,
+}
+
 impl Writer {
-    /// Takes over the connection, and the lock that the file is held with as long as it is open.
-    pub fn start(connection: SqliteConnection, path: &Path, lock: File) -> Self {
-        let (queue, waiting) = mpsc::channel(MAX_WAITING);
-        let log = file::beside(path, "-wal");
+    /// Takes over the connection, and the lock that the file is held with as long as it is open. `max_time`: see [`MAX_TIME`].
+    pub fn start(connection: SqliteConnection, path: &Path, lock: File, max_time: Duration) -> Self {
+        let line = Arc::new(Line::default());
+        let (waiting, log) = (line.clone(), file::beside(path, "-wal"));
         let task = tokio::spawn(async move {
-            work(connection, waiting, log).await;
+            work(connection, &waiting, log, max_time).await;
             drop(lock);
         });
-        Self { queue: Mutex::new(Some(queue)), task: Mutex::new(Some(task)) }
+        Self { line, task: Mutex::new(Some(task)) }
     }
 
-    /// Makes a change; when this returns it is on the disk, or nothing of it is.
+    /// Makes a change of the server's own; when this returns it is on the disk, or nothing of it is.
     pub async fn write<T, F>(&self, change: F) -> Result<T>
     where
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T>> + Send + 'static,
     {
-        self.hand_in(change, false).await
+        self.hand_in(SERVER, change, false).await
     }
 
-    /// Makes a change and undoes it; what it would have done.
-    pub async fn try_out<T, F>(&self, change: F) -> Result<T>
+    /// The same for a tenant, when it is the tenant's turn.
+    pub async fn write_for<T, F>(&self, tenant: &str, change: F) -> Result<T>
     where
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T>> + Send + 'static,
     {
-        self.hand_in(change, true).await
+        self.hand_in(tenant, change, false).await
     }
 
-    async fn hand_in<T, F>(&self, change: F, undo: bool) -> Result<T>
+    /// Makes a change for a tenant and undoes it; what it would have done.
+    pub async fn try_out<T, F>(&self, tenant: &str, change: F) -> Result<T>
     where
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T>> + Send + 'static,
     {
-        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(closed)?;
+        self.hand_in(tenant, change, true).await
+    }
+
+    async fn hand_in<T, F>(&self, tenant: &str, change: F, undo: bool) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T>> + Send + 'static,
+    {
         let (answer, answered) = oneshot::channel();
-        let change = Change { run: Some(change), undo, result: None, answer };
-        queue.send(Box::new(change)).await.map_err(|_| closed())?;
+        self.line.add(tenant, Box::new(Change { run: Some(change), undo, result: None, answer }))?;
         answered.await.map_err(|_| closed())?
     }
 
     /// Makes the changes that wait, takes no more, and closes the connection.
     pub async fn close(&self) {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.line.close();
         let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(task) = task {
             // It can only have failed by a panic, which has been reported.
             let _ = task.await;
         }
+    }
+}
+
+impl Line {
+    fn lock(&self) -> MutexGuard<'_, Changes> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, tenant: &str, change: Box<dyn Waiting>) -> Result<()> {
+        let mut changes = self.lock();
+        if changes.closed {
+            return Err(closed());
+        }
+        changes.of_tenants.with(&tenant.into(), |waiting| waiting.push_back((tenant.into(), change)));
+        drop(changes);
+        self.something.notify_one();
+        Ok(())
+    }
+
+    /// The change whose turn it is, with its tenant.
+    fn next(&self) -> Option<(Arc<str>, Box<dyn Waiting>)> {
+        self.lock().of_tenants.next(VecDeque::pop_front)
+    }
+
+    /// Waits for a change; `None` when there will be none any more. For the one who takes them.
+    async fn wait(&self) -> Option<(Arc<str>, Box<dyn Waiting>)> {
+        loop {
+            let is_closed = {
+                let mut changes = self.lock();
+                if let Some(next) = changes.of_tenants.next(VecDeque::pop_front) {
+                    return Some(next);
+                }
+                changes.closed
+            };
+            if is_closed {
+                return None;
+            }
+            self.something.notified().await;
+        }
+    }
+
+    fn charge(&self, tenant: &Arc<str>, took: Duration) {
+        self.lock().of_tenants.charge(tenant, u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    fn close(&self) {
+        self.lock().closed = true;
+        self.something.notify_one();
     }
 }
 
@@ -144,12 +219,11 @@ where
     }
 }
 
-async fn work(mut connection: SqliteConnection, mut waiting: mpsc::Receiver<Box<dyn Waiting>>, log: PathBuf) {
+async fn work(mut connection: SqliteConnection, line: &Line, log: PathBuf, max_time: Duration) {
     let mut together = Vec::with_capacity(MAX_TOGETHER);
     let mut tried = Instant::now();
-    while waiting.recv_many(&mut together, MAX_TOGETHER).await > 0 {
-        together.retain(|change| change.is_wanted());
-        let committed = transaction(&mut connection, &mut together).await;
+    while let Some(first) = line.wait().await {
+        let committed = transaction(&mut connection, line, first, &mut together, max_time).await;
         for change in together.drain(..) {
             change.answer(committed.as_ref().copied().map_err(same));
         }
@@ -162,17 +236,36 @@ async fn work(mut connection: SqliteConnection, mut waiting: mpsc::Receiver<Box<
     }
 }
 
-/// Makes changes in one transaction. It is over afterwards, one way or the other.
-async fn transaction(connection: &mut SqliteConnection, changes: &mut [Box<dyn Waiting>]) -> Result<()> {
+/// Makes changes in one transaction, and puts them into `together`. It is over afterwards, one way or the other.
+async fn transaction(
+    connection: &mut SqliteConnection,
+    line: &Line,
+    first: (Arc<str>, Box<dyn Waiting>),
+    together: &mut Vec<Box<dyn Waiting>>,
+    max_time: Duration,
+) -> Result<()> {
+    let began = Instant::now();
+    let begun = execute(connection, "begin immediate").await;
     let committed = async {
-        execute(connection, "begin immediate").await?;
-        for change in changes {
-            execute(connection, "savepoint change").await?;
-            if let Err(error) = change.run(connection).await {
-                // SQLite gives up the whole transaction when the disk is full: then there is nothing to go back to.
-                execute(connection, "rollback to change").await.map_err(|_| error)?;
+        if let Err(error) = begun {
+            together.push(first.1);
+            return Err(error);
+        }
+        let mut next = Some(first);
+        while let Some((tenant, change)) = next {
+            if change.is_wanted() {
+                let started = Instant::now();
+                let change = together.push_mut(change);
+                execute(connection, "savepoint change").await?;
+                if let Err(error) = change.run(connection).await {
+                    // SQLite gives up the whole transaction when the disk is full: then there is nothing to go back to.
+                    execute(connection, "rollback to change").await.map_err(|_| error)?;
+                }
+                execute(connection, "release change").await?;
+                line.charge(&tenant, started.elapsed());
             }
-            execute(connection, "release change").await?;
+            let is_full = together.len() >= MAX_TOGETHER || began.elapsed() >= max_time;
+            next = if is_full { None } else { line.next() };
         }
         execute(connection, "commit").await
     }
@@ -250,7 +343,7 @@ mod tests {
         let mut connection =
             SqliteConnectOptions::new().filename(&path).create_if_missing(true).connect().await.unwrap();
         execute(&mut connection, "create table numbers (number integer)").await.unwrap();
-        let writer = Writer::start(connection, &path, tempfile::tempfile().unwrap());
+        let writer = Writer::start(connection, &path, tempfile::tempfile().unwrap(), MAX_TIME);
 
         for _ in 0..3 {
             let together = (0..30).map(|number| insert(&writer, number, number % 3 == 0));
