@@ -19,6 +19,7 @@ mod engine;
 mod functions;
 mod hostile_components;
 mod http_answers;
+mod indexes;
 mod javascript;
 mod limits;
 mod log;

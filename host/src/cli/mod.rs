@@ -1,4 +1,5 @@
-//! The command line: `thimble serve` is the server, every other command is a client of its REST API.
+//! The command line: `thimble serve` is the server, `db migrate` works on its database, and every other
+//! command is a client of its REST API.
 
 use std::process::ExitCode;
 
@@ -19,6 +20,7 @@ mod function;
 mod limit;
 mod login;
 mod output;
+mod place;
 mod prompt;
 mod serve;
 mod task;

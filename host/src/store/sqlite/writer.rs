@@ -56,7 +56,16 @@ impl Writer {
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T>> + Send + 'static,
     {
-        self.hand_in(change, false).await
+        self.hand_in(change, Manner::Together).await
+    }
+
+    /// Makes a change in a transaction of its own, because it may take long or end the whole transaction.
+    pub async fn write_alone<T, F>(&self, change: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T>> + Send + 'static,
+    {
+        self.hand_in(change, Manner::Alone).await
     }
 
     /// Makes a change and undoes it; what it would have done.
@@ -65,17 +74,17 @@ impl Writer {
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T>> + Send + 'static,
     {
-        self.hand_in(change, true).await
+        self.hand_in(change, Manner::Undone).await
     }
 
-    async fn hand_in<T, F>(&self, change: F, undo: bool) -> Result<T>
+    async fn hand_in<T, F>(&self, change: F, manner: Manner) -> Result<T>
     where
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T>> + Send + 'static,
     {
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(closed)?;
         let (answer, answered) = oneshot::channel();
-        let change = Change { run: Some(change), undo, result: None, answer };
+        let change = Change { run: Some(change), manner, result: None, answer };
         queue.send(Box::new(change)).await.map_err(|_| closed())?;
         answered.await.map_err(|_| closed())?
     }
@@ -91,11 +100,24 @@ impl Writer {
     }
 }
 
+/// How a change is made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// With others in one transaction.
+    Together,
+    /// In a transaction of its own.
+    Alone,
+    /// With others, and nothing of it stays.
+    Undone,
+}
+
 /// A change in the queue, whatever its result is.
 #[async_trait]
 trait Waiting: Send {
     /// Whether somebody still waits for the answer.
     fn is_wanted(&self) -> bool;
+    /// Whether it has a transaction of its own.
+    fn is_alone(&self) -> bool;
     /// Makes the change and keeps its result; an error says that it has to be undone.
     async fn run(&mut self, connection: &mut SqliteConnection) -> Result<()>;
     /// Answers with the result, or with why it could not be committed.
@@ -104,8 +126,7 @@ trait Waiting: Send {
 
 struct Change<T, F> {
     run: Option<F>,
-    /// Whether nothing of it stays.
-    undo: bool,
+    manner: Manner,
     result: Option<Result<T>>,
     answer: oneshot::Sender<Result<T>>,
 }
@@ -120,12 +141,16 @@ where
         !self.answer.is_closed()
     }
 
+    fn is_alone(&self) -> bool {
+        self.manner == Manner::Alone
+    }
+
     async fn run(&mut self, connection: &mut SqliteConnection) -> Result<()> {
         let Some(run) = self.run.take() else { return Ok(()) };
         // A mistake in one change must not end the task, and with it all writing. What the change has done is undone.
         let result = AssertUnwindSafe(run(connection)).catch_unwind().await.unwrap_or_else(|_| Err(panicked()));
         match self.result.insert(result) {
-            Ok(_) if self.undo => Err(StoreError::Conflict),
+            Ok(_) if self.manner == Manner::Undone => Err(StoreError::Conflict),
             Ok(_) => Ok(()),
             Err(error) => Err(same(error)),
         }
@@ -149,9 +174,10 @@ async fn work(mut connection: SqliteConnection, mut waiting: mpsc::Receiver<Box<
     let mut tried = Instant::now();
     while waiting.recv_many(&mut together, MAX_TOGETHER).await > 0 {
         together.retain(|change| change.is_wanted());
-        let committed = transaction(&mut connection, &mut together).await;
-        for change in together.drain(..) {
-            change.answer(committed.as_ref().copied().map_err(same));
+        let alone: Vec<_> = together.extract_if(.., |change| change.is_alone()).collect();
+        commit(&mut connection, &mut together).await;
+        for change in alone {
+            commit(&mut connection, &mut vec![change]).await;
         }
         if let Err(error) = shorten(&mut connection, &log, &mut tried).await {
             tracing::warn!(?error, "the database's write-ahead log could not be emptied; it is tried again");
@@ -159,6 +185,17 @@ async fn work(mut connection: SqliteConnection, mut waiting: mpsc::Receiver<Box<
     }
     if let Err(error) = connection.close().await {
         tracing::warn!(?error, "the database was not closed in order; nothing is lost");
+    }
+}
+
+/// Makes changes in one transaction, and answers them.
+async fn commit(connection: &mut SqliteConnection, changes: &mut Vec<Box<dyn Waiting>>) {
+    if changes.is_empty() {
+        return;
+    }
+    let committed = transaction(connection, changes).await;
+    for change in changes.drain(..) {
+        change.answer(committed.as_ref().copied().map_err(same));
     }
 }
 
