@@ -4,6 +4,8 @@ mod caller;
 mod clocked;
 pub mod component;
 mod connection;
+#[expect(dead_code, reason = "the tests of the store use all of it")]
+pub mod postgres;
 pub mod process;
 mod server;
 mod tenant;

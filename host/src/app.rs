@@ -175,6 +175,7 @@ impl App {
 
         tokio::spawn(app.dispatcher.clone().serve(incoming, stop_events));
         tokio::spawn(dispatcher::take_up(app.store.clone(), events, app.clock.clone(), app.shutdown.clone()));
+        tokio::spawn(mend_indexes(app.store.clone()));
         let history = History {
             store: app.store.clone(),
             usage: app.usage.clone(),
@@ -198,5 +199,12 @@ impl App {
         let ended = tokio::time::timeout_at(deadline, ended).await.is_ok();
         self.store.close().await;
         ended
+    }
+}
+
+/// Beside everything else: it takes as long as making an index does.
+async fn mend_indexes(store: Arc<dyn Store>) {
+    if let Err(error) = store.mend_indexes().await {
+        tracing::warn!(?error, "indexes that were not finished are left as they are until the next start");
     }
 }

@@ -354,6 +354,7 @@ impl Config {
             ("compile.memory", compile.memory, (256 << 20, 64 << 30)),
             ("tenant.tasks", tenant.tasks, COUNT),
             ("tenant.jobs", tenant.jobs, COUNT),
+            ("tenant.indexes", tenant.indexes, (0, 1_000)),
             ("tasks.least_every_s", tasks.least_every_s, (1, 24 * 3_600)),
             ("tasks.attempts", u64::from(tasks.attempts), (1, 100)),
             ("fetch.timeout_ms", fetch.timeout_ms, (1, 600_000)),

@@ -198,6 +198,16 @@ impl Field {
         &self.parts
     }
 
+    /// Its name.
+    pub fn name(&self) -> String {
+        self.parts.join(".")
+    }
+
+    /// Whether a part of it is the index of an array in some documents and a key in others.
+    pub fn may_meet_an_array(&self) -> bool {
+        self.parts.iter().skip(1).any(|part| index(part).is_some())
+    }
+
     /// The field of a document; null when it is missing.
     pub fn of<'a>(&self, content: &'a Map<String, Value>) -> &'a Value {
         let (first, rest) = match self.parts.split_first() {

@@ -5,6 +5,7 @@
 //! what a function asks for goes through a host function to the store, the hub or the mailer.
 
 pub mod app;
+pub mod backup;
 pub mod cli;
 pub mod config;
 pub mod logging;

@@ -46,6 +46,8 @@ pub struct TenantQuota {
     pub tasks: u64,
     /// Jobs that wait or run.
     pub jobs: u64,
+    /// Indexes of fields.
+    pub indexes: u64,
 }
 
 /// The settings of a [`TenantQuota`] that the operator changed for one tenant.
@@ -79,6 +81,9 @@ pub struct OwnQuota {
     /// See [`TenantQuota::jobs`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jobs: Option<u64>,
+    /// See [`TenantQuota::indexes`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub indexes: Option<u64>,
 }
 
 impl TenantQuota {
@@ -94,6 +99,7 @@ impl TenantQuota {
             compile_ms: own.compile_ms.unwrap_or(self.compile_ms),
             tasks: own.tasks.unwrap_or(self.tasks),
             jobs: own.jobs.unwrap_or(self.jobs),
+            indexes: own.indexes.unwrap_or(self.indexes),
         }
     }
 

@@ -97,7 +97,17 @@ pub const ROUTES: &[Route] = &[
     route("/sse/connect", &[]),
     route("/sse/msg", &[]),
     route("/sudo/cache", &[("GET", "?key={secret}", "")]),
-    route("/sudo/index", &[("POST", "?col={collection}&field=secret", "")]),
+    route(
+        "/sudo/index",
+        &[
+            // In the caller's own tenant, where it goes again.
+            ("POST", "?col={collection}&field=secret", ""),
+            ("DELETE", "?col={collection}&field=secret", ""),
+            ("GET", "", ""),
+            ("GET", "?col={collection}", ""),
+        ],
+    ),
+    route("/sudo/index/", &[("GET", "", ""), ("DELETE", "?col={collection}&field=secret", "")]),
     route("/sudo/sendmail", &[]),
     route(
         "/sudo/{collection}",

@@ -58,9 +58,8 @@ pub fn root_routes() -> Router<App> {
         .route("/sudo/{collection}/", get(sudo_list).post(sudo_create).put(sudo_update_bulk).delete(sudo_delete_bulk))
         .route("/sudo/{collection}/{id}/", get(sudo_show).put(sudo_update).delete(sudo_remove))
         .route("/sudoquery/{collection}/", post(sudo_query))
-        // Of the original, and not here yet: they must not become collections of these names.
+        // Of the original, and not here yet: it must not become a collection of this name.
         .route("/sudo/cache", any(not_implemented))
-        .route("/sudo/index", any(not_implemented))
         .route("/sudolistall", any(collections))
         .route("/sudolistall/", any(collections))
         .layer(DefaultBodyLimit::max(MAX_BODY))

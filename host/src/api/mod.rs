@@ -25,6 +25,7 @@ pub mod documents;
 pub mod error;
 pub mod extract;
 pub mod functions;
+pub mod indexes;
 pub mod jobs;
 pub mod mail;
 pub mod media;
@@ -60,6 +61,7 @@ pub fn router(app: App) -> Router {
         .merge(functions::root_routes(app.config.limits.upload_bytes))
         .merge(stats::routes())
         .merge(dead_letters::routes())
+        .merge(indexes::routes())
         .merge(mail::routes())
         .merge(tasks::routes())
         .merge(operator::routes());

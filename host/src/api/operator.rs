@@ -50,6 +50,7 @@ pub(super) struct QuotaView {
     compile_ms: u64,
     tasks: u64,
     jobs: u64,
+    indexes: u64,
     /// What the operator set for this app.
     own: OwnQuota,
     running: usize,
@@ -88,8 +89,18 @@ async fn set_quota(
 }
 
 async fn view(app: &App, tenant: &str, own: OwnQuota) -> Result<QuotaView, ApiError> {
-    let TenantQuota { concurrency, rate, fuel_per_day, documents, document_bytes, functions, compile_ms, tasks, jobs } =
-        app.usage.of_tenant(tenant);
+    let TenantQuota {
+        concurrency,
+        rate,
+        fuel_per_day,
+        documents,
+        document_bytes,
+        functions,
+        compile_ms,
+        tasks,
+        jobs,
+        indexes,
+    } = app.usage.of_tenant(tenant);
     let (used, stored) = (app.usage.used_by(tenant), app.store.stored(tenant).await?);
     let count = app.dispatcher.count_of_tenant(tenant);
     Ok(QuotaView {
@@ -102,6 +113,7 @@ async fn view(app: &App, tenant: &str, own: OwnQuota) -> Result<QuotaView, ApiEr
         compile_ms,
         tasks,
         jobs,
+        indexes,
         own,
         running: count.running,
         waiting: count.waiting,

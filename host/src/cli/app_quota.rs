@@ -17,6 +17,7 @@ pub struct AppQuota {
     compile_ms: f64,
     tasks: u64,
     jobs: u64,
+    indexes: u64,
     running: u64,
     runs_this_minute: u64,
     fuel_today: u64,
@@ -39,6 +40,7 @@ impl AppQuota {
             time("compiling this minute", self.compiled_ms_this_minute, self.compile_ms),
             at_most("tasks", self.tasks),
             at_most("jobs", self.jobs),
+            at_most("indexes", self.indexes),
         ]
     }
 }

@@ -1,4 +1,5 @@
-//! The command line: `thimble serve` is the server, every other command is a client of its REST API.
+//! The command line: `thimble serve` is the server, `backup`, `restore` and `db migrate` work on its database, and every other
+//! command is a client of its REST API.
 
 use std::process::ExitCode;
 
@@ -9,6 +10,7 @@ use crate::runtime::component::child;
 
 mod account;
 mod app_quota;
+mod backup;
 mod banner;
 mod caret;
 mod client;
@@ -19,6 +21,7 @@ mod function;
 mod limit;
 mod login;
 mod output;
+mod place;
 mod prompt;
 mod serve;
 mod task;
@@ -51,6 +54,10 @@ enum Command {
     /// Look at documents, and change them.
     #[command(subcommand)]
     Db(db::Db),
+    /// Copy everything that a server keeps into a file, while it runs
+    Backup(backup::Backup),
+    /// Bring what a backup holds into a database that is empty
+    Restore(backup::Restore),
     /// What the server starts to compile an upload.
     #[command(hide = true)]
     CompileComponent(child::Limits),
@@ -68,6 +75,8 @@ pub fn main() -> ExitCode {
         Command::Function(function) => client::block_on(function::run(&connection, function)),
         Command::Task(task) => client::block_on(task::run(&connection, task)),
         Command::Db(db) => client::block_on(db::run(&connection, db)),
+        Command::Backup(backup) => client::block_on(backup::backup(backup)),
+        Command::Restore(restore) => client::block_on(backup::restore(restore)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,7 +6,7 @@ use anyhow::{Context, bail, ensure};
 use tokio::{net::TcpListener, time};
 use tokio_util::sync::CancellationToken;
 
-use super::{banner, example, output};
+use super::{banner, example, output, place};
 use crate::{
     api,
     app::{App, Started},
@@ -56,8 +56,7 @@ pub fn run(serve: Serve) -> anyhow::Result<()> {
         dev: serve.dev,
         listen: serve.listen,
         data: serve.data,
-        // What other programs call it too; our own name for it wins.
-        database: serve.database.or_else(|| std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty())),
+        database: place::database(serve.database),
         smtp: std::env::var("THIMBLE_SMTP").ok(),
         fetch_allow: serve.fetch_allow,
     };
@@ -130,7 +129,7 @@ async fn end(app: &App, serving: tokio::task::JoinHandle<()>) {
 }
 
 /// Makes the data folder and makes sure that files can be made in it. Others have no business in it.
-fn prepare_folder(folder: &Path) -> anyhow::Result<()> {
+pub fn prepare_folder(folder: &Path) -> anyhow::Result<()> {
     let context = || {
         format!(
             "the data folder {} cannot be used: choose another with `--data`, or mend its permissions",

@@ -38,12 +38,15 @@ impl MasterKey {
     /// The key that the environment gives, else the one in the data folder. There it is made when there is none, unless the
     /// database is shared: then every node needs the same.
     pub fn open(data: &Path, is_shared: bool) -> anyhow::Result<Self> {
-        let variable = |name: &str| match env::var(name) {
-            Ok(value) => Ok(Some(value)),
-            Err(env::VarError::NotPresent) => Ok(None),
-            Err(env::VarError::NotUnicode(_)) => bail!("{name} is not text"),
-        };
-        Self::from(variable(KEY_VARIABLE)?, variable(FILE_VARIABLE)?.map(PathBuf::from), data, is_shared)
+        let (key, file) = given()?;
+        Self::from(key, file, data, is_shared)
+    }
+
+    /// The same key, which is not made: `None` when there is none.
+    pub fn existing(data: &Path) -> anyhow::Result<Option<Self>> {
+        let (key, file) = given()?;
+        let is_there = key.is_some() || file.is_some() || data.join(FILE_NAME).exists();
+        is_there.then(|| Self::from(key, file, data, true)).transpose()
     }
 
     fn from(key: Option<String>, file: Option<PathBuf>, data: &Path, is_shared: bool) -> anyhow::Result<Self> {
@@ -117,6 +120,16 @@ impl MasterKey {
         let payload = Payload { msg: sealed, aad: tenant.as_bytes() };
         self.0.decrypt(nonce.into(), payload).map_err(|_| Undecipherable)
     }
+}
+
+/// The key, or the file with the key, that the environment names.
+fn given() -> anyhow::Result<(Option<String>, Option<PathBuf>)> {
+    let variable = |name: &str| match env::var(name) {
+        Ok(value) => Ok(Some(value)),
+        Err(env::VarError::NotPresent) => Ok(None),
+        Err(env::VarError::NotUnicode(_)) => bail!("{name} is not text"),
+    };
+    Ok((variable(KEY_VARIABLE)?, variable(FILE_VARIABLE)?.map(PathBuf::from)))
 }
 
 impl fmt::Debug for MasterKey {

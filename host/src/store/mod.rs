@@ -13,7 +13,7 @@ use crate::{
     config::Database,
     document::{Document, DocumentError, Page, PageRequest},
     event::Event,
-    filter::Filter,
+    filter::{Field, Filter},
     function::{Delivery, Function, Version},
     identity::Identity,
     mail::{Mail, MailMessage, QueuedMail},
@@ -26,11 +26,13 @@ use crate::{
 };
 
 pub use amounts::MAX_CHANGED;
+pub use indexes::FieldIndex;
 pub use outbox::{DeadLetter, Failure};
 pub use transaction::{Committed, Done, Fingerprint, Planned, Step, Stored, Transaction, Updated};
 
 mod amounts;
 mod columns;
+mod indexes;
 mod outbox;
 pub mod postgres;
 mod rows;
@@ -47,6 +49,24 @@ pub async fn open(url: &str, settings: &Database) -> Result<Arc<dyn Store>, Stor
         Ok(Arc::new(postgres::Postgres::open(url, settings).await?))
     } else {
         Ok(Arc::new(sqlite::Sqlite::open(url).await?))
+    }
+}
+
+/// The versions of a database's tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Migrated {
+    /// Before; 0 when there were none.
+    pub from: i64,
+    /// After.
+    pub to: i64,
+}
+
+/// Brings the tables of the database that a URL names up to date, and makes the database if it is a file that is not there.
+pub async fn migrate(url: &str, settings: &Database) -> Result<Migrated, StoreError> {
+    if is_postgres(url) {
+        postgres::open::bring_up_to_date(url, settings).await
+    } else {
+        sqlite::file::bring_up_to_date(url).await
     }
 }
 
@@ -250,6 +270,16 @@ pub trait Store: Send + Sync {
     async fn count(&self, who: &Identity, collection: &str, filter: &Filter) -> Result<i64, StoreError>;
     /// Names of the tenant's collections that hold a document, in alphabetical order.
     async fn collections(&self, tenant: &str) -> Result<Vec<String>, StoreError>;
+
+    /// Makes an index by which a tenant's queries find and sort the documents of a collection, if there is none, and waits until
+    /// they use it. Whether there was room: a tenant has at most `most`.
+    async fn add_index(&self, tenant: &str, collection: &str, field: &Field, most: u64) -> Result<bool, StoreError>;
+    /// The tenant's indexes by collection and field.
+    async fn indexes(&self, tenant: &str) -> Result<Vec<FieldIndex>, StoreError>;
+    /// Removes an index; whether there was one.
+    async fn delete_index(&self, tenant: &str, collection: &str, field: &Field) -> Result<bool, StoreError>;
+    /// Ends what a process has begun to do with indexes that is gone.
+    async fn mend_indexes(&self) -> Result<(), StoreError>;
 
     /// Adds a function with version 1. [`StoreError::NameTaken`] when the tenant has one of that name.
     async fn add_function(

@@ -11,7 +11,7 @@ use crate::{
     config::{Config, Database},
     document::{Content, Document, PageRequest},
     event::Cause,
-    filter::Filter,
+    filter::{Field, Filter},
     identity::{Identity, OWNER_ROLE, ROOT_ROLE},
     user::{Tenant, User},
 };
@@ -52,8 +52,9 @@ pub mod cluster;
 
 mod concurrency;
 mod documents;
-mod filters;
+pub(super) mod filters;
 mod functions;
+pub(super) mod indexes;
 mod mails;
 mod outbox;
 mod permissions;
@@ -119,7 +120,7 @@ async fn somebody(store: &dyn Store, tenant: &str, account: &str, name: &str) ->
 }
 
 /// The root user of a tenant.
-async fn root(store: &dyn Store, tenant: &str) -> Identity {
+pub async fn root(store: &dyn Store, tenant: &str) -> Identity {
     Identity { role: ROOT_ROLE, ..somebody(store, tenant, "root", "root").await }
 }
 

@@ -58,6 +58,10 @@ struct Changes {
     #[arg(long, value_name = "NUMBER")]
     #[serde(skip_serializing_if = "Option::is_none")]
     jobs: Option<Limit>,
+    /// Indexes of fields
+    #[arg(long, value_name = "NUMBER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    indexes: Option<Limit>,
 }
 
 /// What the server answers.
@@ -108,6 +112,7 @@ mod tests {
             compile_ms: Some(1),
             tasks: Some(1),
             jobs: Some(1),
+            indexes: Some(1),
         };
         let arguments = Changes::augment_args(clap::Command::new("quota"));
         let flags: Vec<String> =

@@ -1,12 +1,14 @@
-//! `thimble db`: documents, as root.
+//! `thimble db`: documents, as root; and the database's tables, for the operator.
 
 use clap::{Args, Subcommand};
 use reqwest::Method;
 use serde_json::Value;
 
-use super::{client::Client, credentials::Connection, output};
+use super::{client::Client, credentials::Connection, output, place::Place};
 
 mod clauses;
+mod indexes;
+mod migrate;
 mod show;
 
 #[derive(Debug, Subcommand)]
@@ -64,6 +66,22 @@ pub enum Db {
     /// List collections
     #[command(visible_alias = "repo")]
     Collections,
+    /// Let queries find and sort the documents of a collection by an index of a field
+    Index {
+        collection: String,
+        /// The field, as in `db query`
+        field: String,
+        /// Remove the index
+        #[arg(long)]
+        delete: bool,
+    },
+    /// List indexes
+    Indexes {
+        /// Of this collection only
+        collection: Option<String>,
+    },
+    /// Bring the tables of a server's database up to date, without serving (`thimble serve` does it as well)
+    Migrate(Place),
 }
 
 /// Which part of a long list.
@@ -95,8 +113,20 @@ pub struct Shown {
 }
 
 pub async fn run(connection: &Connection, db: Db) -> anyhow::Result<()> {
-    let client = Client::new(&connection.credentials()?)?;
+    let client = || Client::new(&connection.credentials()?);
     match db {
+        // No client of a server.
+        Db::Migrate(place) => migrate::run(place).await,
+        db => ask(&client()?, db).await,
+    }
+}
+
+async fn ask(client: &Client, db: Db) -> anyhow::Result<()> {
+    match db {
+        Db::Migrate(place) => migrate::run(place).await,
+        Db::Index { collection, field, delete: false } => indexes::add(client, &collection, &field).await,
+        Db::Index { collection, field, delete: true } => indexes::remove(client, &collection, &field).await,
+        Db::Indexes { collection } => indexes::list(client, collection.as_deref()).await,
         Db::List { collection, page, shown } => {
             let answer =
                 client.send(Method::GET, &["sudo", &collection], |request| request.query(&page.query())).await?;
@@ -117,15 +147,15 @@ pub async fn run(connection: &Connection, db: Db) -> anyhow::Result<()> {
                 client.send(Method::PUT, &["sudo", &collection, &id], |request| json(request, changes)).await?;
             show::document(&client.accepted(answer)?, &shown)
         }
-        Db::Delete { collection, id } => delete(&client, &collection, &id).await,
+        Db::Delete { collection, id } => delete(client, &collection, &id).await,
         Db::Query { collection, clauses, page, shown } => {
             let clauses = Value::from(clauses::parse(&clauses)?);
             let query = |request: reqwest::RequestBuilder| request.query(&page.query()).json(&clauses);
             let answer = client.send(Method::POST, &["sudoquery", &collection], query).await?;
             show::page(&client.accepted(answer)?, &shown)
         }
-        Db::Count { collection, clauses } => count(&client, &collection, &clauses).await,
-        Db::Collections => collections(&client).await,
+        Db::Count { collection, clauses } => count(client, &collection, &clauses).await,
+        Db::Collections => collections(client).await,
     }
 }
 

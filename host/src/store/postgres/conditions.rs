@@ -3,6 +3,9 @@
 //! Everything that a client can choose is bound, also the names of fields. The SQL must say the same as [`Filter::matches`] and
 //! must not be able to fail, whatever the field is called and whatever the documents hold.
 //!
+//! Only what makes an index, in which nothing can be bound, has names as [`literal`]s, which are nothing but digits. Statements
+//! with fields are planned anew each time, so Postgres knows what is bound and finds the index.
+//!
 //! Values are compared by what the functions `json_kind`, `json_number` and `json_text` (of the migrations) make of them. Numbers
 //! of the filter go through the same function as those of the documents.
 
@@ -56,6 +59,26 @@ pub fn push_documents(sql: &mut Sql, who: &Identity, collection: &str, scope: Sc
     let (tenant, collection) = (sql.bind(who.tenant.to_string())?, sql.bind(collection.to_owned())?);
     sql.push(format_args!("documents.tenant = {tenant} and documents.collection = {collection}"));
     push_scope(sql, who, scope)
+}
+
+/// What makes an index for a field of a collection, while others go on writing. The whole of a text does not fit into an index:
+/// what has the same beginning is sorted when it is read.
+pub fn index(name: &str, tenant: &str, collection: &str, field: &Field, concurrently: bool) -> String {
+    let json = located("body", field, |part| format!("{}::text", literal(part)));
+    let concurrently = if concurrently { "concurrently " } else { "" };
+    format!(
+        "create index {concurrently}{name} on documents (({}), ({}), ({})) where tenant = {} and collection = {}",
+        kind(&json),
+        number(&json),
+        prefix(&json),
+        literal(tenant),
+        literal(collection)
+    )
+}
+
+/// A text as SQL: by the numbers of its characters.
+pub fn literal(text: &str) -> String {
+    format!("U&'{}'", text.chars().map(|c| format!("\\+{:06x}", u32::from(c))).collect::<String>())
 }
 
 /// … and not more of them than this.
@@ -169,23 +192,35 @@ fn is_in(sql: &mut Sql, json: &str, list: &[Value]) -> Result<String> {
     let elements = format!(
         "json_array_elements(case json_typeof({json}) when 'array' then {json} else '[]' end) as element (value)"
     );
-    Ok(format!("({} or exists (select 1 from {elements} where {}))", listed(json), listed("element.value")))
+    let is_composite = format!("{} = {}", kind(json), Kind::Composite as u8);
+    Ok(format!(
+        "({} or ({is_composite} and exists (select 1 from {elements} where {})))",
+        listed(json),
+        listed("element.value")
+    ))
 }
 
 /// The JSON of a field; null when it is missing.
+fn field(sql: &mut Sql, field: &Field) -> Result<String> {
+    let places = field.parts().iter().map(|part| sql.bind(part.clone())).collect::<Result<Vec<_>>>()?;
+    let mut places = places.into_iter();
+    Ok(located("documents.body", field, |_| places.next().unwrap_or_default()))
+}
+
+/// The same with parts as they are called.
 ///
 /// What looks like an index may also be a key, which `#>` finds as well. It takes more for an index than the filter does, hence
 /// the other operator for everything that is none. The document itself is no array.
-fn field(sql: &mut Sql, field: &Field) -> Result<String> {
-    let mut json = "documents.body".to_owned();
+fn located(body: &str, field: &Field, mut called: impl FnMut(&str) -> String) -> String {
+    let mut json = body.to_owned();
     for (depth, part) in field.parts().iter().enumerate() {
-        let place = sql.bind(part.clone())?;
+        let place = called(part);
         json = match filter::index(part) {
             Some(_) if depth > 0 => format!("({json} #> array[{place}])"),
             _ => format!("({json} -> {place})"),
         };
     }
-    Ok(json)
+    json
 }
 
 fn kind(json: &str) -> String {

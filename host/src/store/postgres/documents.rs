@@ -97,6 +97,14 @@ pub async fn page(
     filter: &Filter,
     page: &PageRequest,
 ) -> Result<Page> {
+    let (sql, order) = chosen(who, collection, filter, page)?;
+    let total = count(db, who, collection, filter).await?;
+    let rows = read(db, sql, &order).await?;
+    Ok(Page { page: page.page, size: page.size, total, results: rows.into_iter().map(|row| row.document).collect() })
+}
+
+/// Which documents are on a page, and their order.
+pub(super) fn chosen(who: &Identity, collection: &str, filter: &Filter, page: &PageRequest) -> Result<(Sql, String)> {
     let sort = page.sort.as_deref().map(Field::parse).transpose();
     let sort = sort.map_err(|error| StoreError::Invalid(format!("the sort {error}")))?;
     let size = page.size.clamp(1, MAX_PAGE_SIZE);
@@ -118,10 +126,7 @@ pub async fn page(
     push_filter(&mut sql, filter)?;
     let (size, skipped) = (sql.bind(i64::from(size))?, sql.bind(skipped)?);
     sql.push(format_args!(" order by {order} limit {size} offset {skipped}"));
-
-    let total = count(db, who, collection, filter).await?;
-    let rows = read(db, sql, &order).await?;
-    Ok(Page { page: page.page, size: page.size, total, results: rows.into_iter().map(|row| row.document).collect() })
+    Ok((sql, order))
 }
 
 pub async fn count(db: &mut PgConnection, who: &Identity, collection: &str, filter: &Filter) -> Result<i64> {

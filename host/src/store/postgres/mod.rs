@@ -12,19 +12,19 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use sqlx::{Connection as _, PgPool, pool::PoolConnection};
+use sqlx::{Connection as _, Executor as _, PgConnection, PgPool, pool::PoolConnection};
 use tokio::{sync::Semaphore, time};
 use uuid::Uuid;
 
 use super::{
-    Begun, Committed, DeadLetter, Done, Due, Failure, NewTenant, NewVersion, Store, StoreError, Stored, Transaction,
-    took_too_long,
+    Begun, Committed, DeadLetter, Done, Due, Failure, FieldIndex, NewTenant, NewVersion, Store, StoreError, Stored,
+    Transaction, took_too_long,
 };
 use crate::{
     config::Database,
     document::{Document, Page, PageRequest},
     event::Event,
-    filter::Filter,
+    filter::{Field, Filter},
     function::{Function, Version},
     identity::Identity,
     mail::{Mail, MailMessage, QueuedMail},
@@ -40,9 +40,10 @@ mod conditions;
 mod documents;
 mod errors;
 mod functions;
+pub(crate) mod indexes;
 mod jobs;
 mod mails;
-mod open;
+pub(crate) mod open;
 mod outbox;
 mod runs;
 mod settings;
@@ -131,6 +132,15 @@ impl Postgres {
 
     async fn connection(&self) -> Result<Connection> {
         Ok(self.pool.acquire().await?)
+    }
+
+    /// A connection for what is done with indexes, for which nothing else waits: it may take as long as it takes, and one node does
+    /// it after the other. The end of the connection gives the turn back.
+    async fn connection_for_indexes(&self) -> Result<PgConnection> {
+        let mut db = self.connection().await?.detach();
+        db.execute("set statement_timeout = 0; set lock_timeout = 0; set idle_session_timeout = 0").await?;
+        indexes::hold(&mut db).await?;
+        Ok(db)
     }
 
     /// Waits for an answer, but not for ever.
@@ -338,6 +348,47 @@ impl Store for Postgres {
 
     async fn collections(&self, tenant: &str) -> Result<Vec<String>> {
         self.within(async { documents::collections(&mut *self.connection().await?, tenant).await }).await
+    }
+
+    async fn add_index(&self, tenant: &str, collection: &str, field: &Field, most: u64) -> Result<bool> {
+        let row = self
+            .within(async {
+                let mut transaction = self.pool.begin().await?;
+                let row = indexes::add(&mut transaction, tenant, collection, field, most).await?;
+                transaction.commit().await?;
+                Ok(row)
+            })
+            .await?;
+        let Some(row) = row else { return Ok(false) };
+        let mut db = self.connection_for_indexes().await?;
+        let made = indexes::make(&mut db, &row).await;
+        if made.is_err() {
+            indexes::give_up(&mut db, &row).await?;
+        }
+        db.close().await?;
+        made?;
+        Ok(true)
+    }
+
+    async fn indexes(&self, tenant: &str) -> Result<Vec<FieldIndex>> {
+        self.within(async { indexes::all(&mut *self.connection().await?, tenant).await }).await
+    }
+
+    async fn delete_index(&self, tenant: &str, collection: &str, field: &Field) -> Result<bool> {
+        let deleted = self
+            .within(async { indexes::delete(&mut *self.connection().await?, tenant, collection, field).await })
+            .await?;
+        let Some(row) = deleted else { return Ok(false) };
+        let mut db = self.connection_for_indexes().await?;
+        indexes::drop(&mut db, &row.name()).await?;
+        db.close().await?;
+        Ok(true)
+    }
+
+    async fn mend_indexes(&self) -> Result<()> {
+        let mut db = self.connection_for_indexes().await?;
+        indexes::mend(&mut db).await?;
+        Ok(db.close().await?)
     }
 
     async fn add_function(&self, tenant: &str, name: &str, trigger: &str, version: NewVersion) -> Result<Function> {

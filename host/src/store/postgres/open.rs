@@ -1,6 +1,7 @@
 //! Opening the database: waiting until it is there, bringing it up to date, and the pool of connections.
 
 use std::{
+    borrow::Cow,
     fmt::Display,
     str::FromStr,
     time::{Duration, Instant},
@@ -14,7 +15,10 @@ use sqlx::{
 use tokio::time;
 
 use super::{Result, errors};
-use crate::{config::Database, store::StoreError};
+use crate::{
+    config::Database,
+    store::{Migrated, StoreError},
+};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
@@ -25,7 +29,7 @@ const OLDEST: i32 = 14_00_00;
 const TESTED_AFTER: Duration = Duration::from_secs(1);
 
 /// Where a URL points, for messages: never with what stands before the `@`.
-struct Place(String);
+pub struct Place(String);
 
 impl Place {
     fn of(options: &PgConnectOptions) -> Self {
@@ -36,20 +40,16 @@ impl Place {
         })
     }
 
-    fn unusable(&self, why: impl Display) -> StoreError {
+    /// Why it cannot be used, as the end of a sentence about it.
+    pub fn unusable(&self, why: impl Display) -> StoreError {
         StoreError::Unusable(format!("the database {} {why}", self.0))
     }
 }
 
-/// Brings the database up to date and returns connections to it. It may still be starting, and is waited for.
+/// Brings the database up to date and returns connections to it.
 pub async fn open(url: &str, settings: &Database) -> Result<PgPool> {
+    bring_up_to_date(url, settings).await?;
     let options = options(url)?;
-    let place = Place::of(&options);
-    let mut first = connect(&options, &place, Duration::from_secs(settings.start_wait_s)).await?;
-    check(&mut first, &place).await?;
-    migrate(&mut first, &place).await?;
-    first.close().await.map_err(|error| place.unusable(errors::reason(&error)))?;
-
     let milliseconds = |time: u64| format!("{time}ms");
     let options = options.options([
         ("statement_timeout", milliseconds(settings.statement_ms)),
@@ -69,6 +69,44 @@ pub async fn open(url: &str, settings: &Database) -> Result<PgPool> {
             })
         });
     Ok(pool.connect_lazy_with(options))
+}
+
+/// Brings the tables of the database up to date. It may still be starting, and is waited for.
+pub async fn bring_up_to_date(url: &str, settings: &Database) -> Result<Migrated> {
+    let Alone { place, version, mut connection } = Alone::open(url, settings).await?;
+    migrate(&mut connection, &place, known()).await?;
+    connection.close().await.map_err(|error| place.unusable(errors::reason(&error)))?;
+    Ok(Migrated { from: version, to: known() })
+}
+
+/// A connection by itself, without limits of time.
+pub struct Alone {
+    /// Where it leads.
+    pub place: Place,
+    /// The version of the tables that were found; 0 when there are none.
+    pub version: i64,
+    /// For whatever is to be done.
+    pub connection: PgConnection,
+}
+
+impl Alone {
+    /// Connects to a database that can be used, and changes nothing.
+    pub async fn open(url: &str, settings: &Database) -> Result<Self> {
+        let options = options(url)?.options([
+            ("statement_timeout", "0"),
+            ("lock_timeout", "0"),
+            ("idle_in_transaction_session_timeout", "0"),
+        ]);
+        let place = Place::of(&options);
+        let mut connection = connect(&options, &place, Duration::from_secs(settings.start_wait_s)).await?;
+        let version = check(&mut connection, &place).await?;
+        Ok(Self { place, version, connection })
+    }
+
+    /// Brings the tables to a version, or to the one before it that there is.
+    pub async fn migrate(&mut self, version: i64) -> Result<()> {
+        migrate(&mut self.connection, &self.place, version).await
+    }
 }
 
 fn options(url: &str) -> Result<PgConnectOptions> {
@@ -107,8 +145,8 @@ async fn connect(options: &PgConnectOptions, place: &Place, wait: Duration) -> R
     }
 }
 
-/// Refuses a database that cannot keep what is to be kept, or that a newer Thimble has changed.
-async fn check(connection: &mut PgConnection, place: &Place) -> Result<()> {
+/// Refuses a database that cannot keep what is to be kept, or that a newer Thimble has changed. Returns the version of its tables.
+async fn check(connection: &mut PgConnection, place: &Place) -> Result<i64> {
     let about = "select current_setting('server_version_num')::integer, current_setting('server_encoding')";
     let about = sqlx::query_as(about).fetch_one(&mut *connection).await;
     let (version, encoding): (i32, String) = about.map_err(|error| place.unusable(errors::reason(&error)))?;
@@ -122,7 +160,7 @@ async fn check(connection: &mut PgConnection, place: &Place) -> Result<()> {
         )));
     }
     let newest = newest(connection).await.map_err(|error| place.unusable(errors::reason(&error)))?;
-    if newest > known() { Err(newer(place, newest)) } else { Ok(()) }
+    if newest > known() { Err(newer(place, newest)) } else { Ok(newest) }
 }
 
 /// The version of the tables; 0 when there are none.
@@ -135,14 +173,16 @@ async fn newest(connection: &mut PgConnection) -> sqlx::Result<i64> {
 }
 
 /// The version of the tables that this Thimble makes.
-fn known() -> i64 {
+pub fn known() -> i64 {
     MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()
 }
 
 /// Takes an advisory lock first: of several nodes that start at once, one migrates and the others wait for it. Each migration
 /// is a transaction, so one that is interrupted has changed nothing.
-async fn migrate(connection: &mut PgConnection, place: &Place) -> Result<()> {
-    MIGRATIONS.run_direct(connection).await.map_err(|error| match error {
+async fn migrate(connection: &mut PgConnection, place: &Place, version: i64) -> Result<()> {
+    let migrations = MIGRATIONS.iter().filter(|migration| migration.version <= version).cloned().collect();
+    let migrations = Migrator { migrations: Cow::Owned(migrations), ..Migrator::DEFAULT };
+    migrations.run_direct(connection).await.map_err(|error| match error {
         MigrateError::VersionMissing(version) => newer(place, version),
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
             place.unusable(errors::reason(&error))

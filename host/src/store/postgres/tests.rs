@@ -164,3 +164,108 @@ async fn a_change_waits_for_another_one_but_not_for_ever() {
     store.close().await;
     place.remove().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queries_are_answered_by_the_index_of_a_field() {
+    let place = Place::new().await;
+    let store = Postgres::open(&place.url(), &settings()).await.unwrap();
+    let root = crate::store::tests::root(&store, "one").await;
+    crate::store::tests::indexes::many(&store, &root).await;
+    let plan = async |collection: &str, clauses: &serde_json::Value, sort: Option<&str>| {
+        let filter = Filter::parse(clauses).unwrap();
+        let page = PageRequest { sort: sort.map(str::to_owned), ..PageRequest::default() };
+        let (sql, _) = documents::chosen(&root, collection, &filter, &page).unwrap();
+        let (text, arguments) = sql.into_parts();
+        let explain = format!("explain {text}");
+        let lines = sqlx::query_scalar_with::<_, String, _>(&explain, arguments).persistent(false);
+        lines.fetch_all(&mut *store.connection().await.unwrap()).await.unwrap().join("\n")
+    };
+
+    for (clauses, sort) in crate::store::tests::indexes::queries() {
+        let plan = plan("many", &clauses, sort).await;
+        assert!(plan.contains("documents_field_1"), "{clauses} {sort:?}: {plan}");
+        assert!(!plan.contains("Seq Scan") && !plan.contains("in_order"), "{clauses} {sort:?}: {plan}");
+    }
+    // Another collection has none.
+    assert!(!plan("other", &serde_json::json!([["a", "==", 7]]), None).await.contains("documents_field"));
+    store.close().await;
+    place.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queries_find_the_same_when_indexes_are_used_wherever_they_can_be() {
+    let place = Place::new().await;
+    let url = format!("{}&options=-c%20enable_seqscan%3Doff", place.url());
+    let store = Postgres::open(&url, &settings()).await.unwrap();
+
+    crate::store::tests::filters::assert_found(&store, 60, true).await;
+
+    store.close().await;
+    place.remove().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_left_of_indexes_is_mended() {
+    let place = Place::new().await;
+    let store = Postgres::open(&place.url(), &settings()).await.unwrap();
+    crate::store::tests::root(&store, "one").await;
+    let a = crate::store::tests::indexes::field("a");
+    assert!(store.add_index("one", "tasks", &a, 10).await.unwrap());
+
+    // One that was not begun, one that was not finished, one that was not removed.
+    place
+        .raw("insert into indexes (tenant, collection, field, created) values ('one', 'tasks', 'b', 1), ('one', 'tasks', 'c', 1)")
+        .await;
+    place.raw("create index documents_field_3 on documents (id)").await;
+    place.raw("update pg_index set indisvalid = false where indexrelid = 'documents_field_3'::regclass").await;
+    place.raw("create index documents_field_77 on documents (id)").await;
+    let ready = async || {
+        let indexes = store.indexes("one").await.unwrap();
+        indexes.iter().map(|index| index.is_ready).collect::<Vec<_>>()
+    };
+    assert_eq!(ready().await, [true, false, false]);
+
+    store.mend_indexes().await.unwrap();
+
+    assert_eq!(ready().await, [true; 3]);
+    let mut connection = PgConnection::connect(&place.url()).await.unwrap();
+    let left: Vec<String> =
+        sqlx::query_scalar("select relname::text from pg_class where relname like 'documents_field%' order by 1")
+            .fetch_all(&mut connection)
+            .await
+            .unwrap();
+    assert_eq!(left, ["documents_field_1", "documents_field_2", "documents_field_3"]);
+    connection.close().await.unwrap();
+    store.close().await;
+    place.remove().await;
+}
+
+#[tokio::test]
+async fn an_index_that_cannot_be_made_is_told_and_forgotten() {
+    let place = Place::new().await;
+    let store = Postgres::open(&place.url(), &settings()).await.unwrap();
+    crate::store::tests::root(&store, "one").await;
+    // Something else has its name.
+    place.raw("create table documents_field_1 (a integer)").await;
+
+    let added = store.add_index("one", "tasks", &crate::store::tests::indexes::field("a"), 10).await;
+
+    assert!(matches!(added, Err(StoreError::Database(_))), "{added:?}");
+    assert_eq!(store.indexes("one").await.unwrap(), []);
+    store.close().await;
+    place.remove().await;
+}
+
+#[tokio::test]
+async fn a_literal_is_its_text() {
+    let place = Place::new().await;
+    let mut connection = PgConnection::connect(&place.url()).await.unwrap();
+    for text in ["", "a", "'", "\"", "a') --", "\\", "é💥\n\u{1}", "\\0041"] {
+        let literal = conditions::literal(text);
+        assert!(!literal.contains("--") && literal.matches('\'').count() == 2, "{literal}");
+        let read: String = sqlx::query_scalar(&format!("select {literal}")).fetch_one(&mut connection).await.unwrap();
+        assert_eq!(read, text);
+    }
+    connection.close().await.unwrap();
+    place.remove().await;
+}

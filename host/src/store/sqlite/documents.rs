@@ -7,8 +7,8 @@ use sqlx::{Connection, SqliteConnection};
 
 use super::{
     MAX_QUERY_TIME, Result,
-    conditions::{Sql, push_documents, push_filter, push_order_keys, push_scope},
-    limit_time, unlimit_time,
+    conditions::{Sql, push_documents, push_matching, push_order_keys, push_scope},
+    indexes, limit_time, unlimit_time,
 };
 use crate::{
     document::{Content, Document, DocumentError, MAX_PAGE_SIZE, Page, PageRequest},
@@ -94,34 +94,46 @@ pub async fn page(
     filter: &Filter,
     page: &PageRequest,
 ) -> Result<Page> {
+    let mut sql = Sql::new("");
+    let indexed = indexes::of(db, who, collection, filter).await?;
+    push_page(&mut sql, who, (collection, &indexed), filter, page)?;
+    let total = count(db, who, collection, filter).await?;
+    let rows = collect(sql.build_query_as().fetch(&mut *db)).await?;
+    Ok(Page { page: page.page, size: page.size, total, results: rows.into_iter().map(|row| row.document).collect() })
+}
+
+/// The documents of a page, in their order. With the collection come those of its fields that have an index.
+pub(super) fn push_page(
+    sql: &mut Sql,
+    who: &Identity,
+    (collection, indexed): (&str, &[String]),
+    filter: &Filter,
+    page: &PageRequest,
+) -> Result<()> {
     let sort = page.sort.as_deref().map(Field::parse).transpose();
     let sort = sort.map_err(|error| StoreError::Invalid(format!("the sort {error}")))?;
     let size = page.size.clamp(1, MAX_PAGE_SIZE);
     let skipped = i64::from(page.page.saturating_sub(1)) * i64::from(size);
 
     // Which documents is found without their bodies, so that only those of the page are carried along.
-    let mut sql = Sql::new("with page as materialized (select seq");
+    sql.push("with page as materialized (select seq");
     if let Some(field) = &sort {
         sql.push(", ");
-        push_order_keys(&mut sql, field);
+        push_order_keys(sql, field);
     }
     sql.push(" from documents where ");
-    push_documents(&mut sql, who, collection, Permissions::of(collection).readable(who));
-    push_filter(&mut sql, filter);
+    push_matching(sql, who, (collection, indexed), Permissions::of(collection).readable(who), filter, sort.as_ref());
     let keys: &[&str] = if sort.is_some() { &["kind", "value", "seq"] } else { &["seq"] };
     let order = keys.join(if page.descending { " desc, " } else { ", " }) + if page.descending { " desc" } else { "" };
     sql.push(format_args!(" order by {order} limit ")).push_bind(size).push(" offset ").push_bind(skipped);
     sql.push(format_args!(") select documents.* from page cross join documents using (seq) order by {order}"));
-
-    let total = count(db, who, collection, filter).await?;
-    let rows = collect(sql.build_query_as().fetch(&mut *db)).await?;
-    Ok(Page { page: page.page, size: page.size, total, results: rows.into_iter().map(|row| row.document).collect() })
+    Ok(())
 }
 
 pub async fn count(db: &mut SqliteConnection, who: &Identity, collection: &str, filter: &Filter) -> Result<i64> {
+    let indexed = indexes::of(db, who, collection, filter).await?;
     let mut sql = Sql::new("select count(*) from documents where ");
-    push_documents(&mut sql, who, collection, Permissions::of(collection).readable(who));
-    push_filter(&mut sql, filter);
+    push_matching(&mut sql, who, (collection, &indexed), Permissions::of(collection).readable(who), filter, None);
     Ok(sql.build_query_scalar().fetch_one(db).await?)
 }
 
@@ -206,10 +218,10 @@ async fn find(
 /// The documents that match and that `who` may read and write: a filter must not tell what cannot be read.
 async fn matching(db: &mut SqliteConnection, who: &Identity, collection: &str, filter: &Filter) -> Result<Vec<Kept>> {
     let permissions = Permissions::of(collection);
+    let indexed = indexes::of(db, who, collection, filter).await?;
     let mut sql = Sql::new("select * from documents where ");
-    push_documents(&mut sql, who, collection, permissions.readable(who));
+    push_matching(&mut sql, who, (collection, &indexed), permissions.readable(who), filter, None);
     push_scope(&mut sql, who, permissions.writable(who));
-    push_filter(&mut sql, filter);
     sql.push(" order by seq limit ").push_bind(MAX_CHANGED as i64 + 1);
 
     limit_time(db, MAX_QUERY_TIME).await?;

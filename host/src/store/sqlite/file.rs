@@ -2,6 +2,7 @@
 //! date.
 
 use std::{
+    borrow::Cow,
     ffi::OsString,
     fmt::Display,
     fs::{self, File, OpenOptions, TryLockError},
@@ -17,7 +18,7 @@ use sqlx::{
 };
 
 use super::Result;
-use crate::store::StoreError;
+use crate::store::{Migrated, StoreError};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -90,13 +91,45 @@ pub fn lock(path: &Path) -> Result<File> {
 /// Opens the database with the connection that writes.
 pub async fn open(path: &Path) -> Result<SqliteConnection> {
     if path.exists() {
-        check(path).await?
+        check(path).await?;
     } else {
-        create(path).await?
+        create(path).await?;
     }
     let mut writer = options(path).connect().await.map_err(|error| unusable(path, reason(&error)))?;
-    migrate(path, &mut writer).await?;
+    migrate(path, &mut writer, known()).await?;
     Ok(writer)
+}
+
+/// Brings the tables of a database that nobody uses up to date.
+pub async fn bring_up_to_date(url: &str) -> Result<Migrated> {
+    let path = path(url)?;
+    let _lock = lock(&path)?;
+    let from = if path.exists() { check(&path).await? } else { 0 };
+    let connection = open(&path).await?;
+    connection.close().await.map_err(|error| unusable(&path, reason(&error)))?;
+    Ok(Migrated { from, to: known() })
+}
+
+/// The version of the tables that this Thimble makes.
+pub fn known() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()
+}
+
+/// Copies a database, which others may use meanwhile, as it is at one moment, to a file that is there and empty.
+///
+/// The copy is what takes time afterwards, not the database: while somebody reads it, its write-ahead log only grows.
+pub async fn copy(path: &Path, to: &Path) -> Result<()> {
+    let options = SqliteConnectOptions::new().filename(path).busy_timeout(Duration::from_secs(60));
+    let mut connection = options.connect().await.map_err(|error| unusable(path, reason(&error)))?;
+    let copied = sqlx::query("vacuum into ?").bind(to.display().to_string()).execute(&mut connection).await;
+    copied.map_err(|error| unusable(path, format_args!("cannot be copied to `{}`: {error}", to.display())))?;
+    connection.close().await.map_err(|error| unusable(path, reason(&error)))
+}
+
+/// Opens a connection that reads a copy.
+pub async fn open_copy(path: &Path) -> Result<SqliteConnection> {
+    let options = SqliteConnectOptions::new().filename(path).immutable(true).read_only(true);
+    options.connect().await.map_err(|error| unusable(path, reason(&error)))
 }
 
 /// Opens a few connections that only read, on a database that is open.
@@ -116,8 +149,9 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .pragma("journal_size_limit", JOURNAL_SIZE_LIMIT)
 }
 
-/// Refuses a file that is not a sound database of this or an earlier version, without changing it.
-async fn check(path: &Path) -> Result<()> {
+/// Refuses a file that is not a sound database of this or an earlier version, without changing it. Returns the version of its
+/// tables.
+pub async fn check(path: &Path) -> Result<i64> {
     let size = check_beginning(path)?;
     let failed = |error: sqlx::Error| unusable(path, reason(&error));
     let only_look = SqliteConnectOptions::new().filename(path).read_only(true);
@@ -136,7 +170,7 @@ async fn check(path: &Path) -> Result<()> {
     }
     let newest = "select coalesce(max(version), 0) from _sqlx_migrations";
     let newest: i64 = sqlx::query_scalar(newest).fetch_one(&mut connection).await.map_err(failed)?;
-    let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
+    let known = known();
     if newest > known {
         let newer = format_args!(
             "was made by a newer Thimble (its tables are version {newest}, this Thimble knows {known}): \
@@ -144,7 +178,8 @@ async fn check(path: &Path) -> Result<()> {
         );
         return Err(unusable(path, newer));
     }
-    connection.close().await.map_err(failed)
+    connection.close().await.map_err(failed)?;
+    Ok(newest)
 }
 
 /// What SQLite would take for a new database, or report without saying which file.
@@ -169,33 +204,73 @@ fn check_beginning(path: &Path) -> Result<u64> {
     Ok(about.len())
 }
 
-/// Makes a database under another name first, so that there never is half of one: an empty file is always damage.
 async fn create(path: &Path) -> Result<()> {
-    let failed = |error: &dyn Display| unusable(path, format_args!("cannot be made: {error}"));
-    let log = beside(path, "-wal");
-    if fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
-        // SQLite would take it for the log of the new file.
-        let lost =
-            format_args!("is gone, but its log `{}` is there: bring it back, or move the log away", log.display());
-        return Err(unusable(path, lost));
-    }
-    let new = beside(path, ".new");
-    for left_over in ["", "-wal", "-shm", "-journal"] {
-        match fs::remove_file(beside(&new, left_over)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(&error)),
-            _ => {}
-        }
-    }
-    private(OpenOptions::new().write(true).create_new(true)).open(&new).map_err(|error| failed(&error))?;
-    let mut connection = options(&new).connect().await.map_err(|error| unusable(path, reason(&error)))?;
-    migrate(path, &mut connection).await?;
-    connection.close().await.map_err(|error| unusable(path, reason(&error)))?;
-    fs::rename(&new, path).map_err(|error| failed(&error))?;
-    sync_folder(path).map_err(|error| failed(&error))
+    let mut new = New::begin(path).await?;
+    new.migrate(known()).await?;
+    new.finish().await
 }
 
-async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<()> {
-    MIGRATIONS.run_direct(connection).await.map_err(|error| {
+/// A database that is made under another name first, so that there never is half of one: an empty file is always damage.
+pub struct New {
+    path: PathBuf,
+    /// For whoever fills it.
+    pub connection: SqliteConnection,
+}
+
+impl New {
+    /// A file without tables beside `path`, where there is none.
+    pub async fn begin(path: &Path) -> Result<Self> {
+        let failed = |error: &dyn Display| unusable(path, format_args!("cannot be made: {error}"));
+        let log = beside(path, "-wal");
+        if fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
+            // SQLite would take it for the log of the new file.
+            let lost =
+                format_args!("is gone, but its log `{}` is there: bring it back, or move the log away", log.display());
+            return Err(unusable(path, lost));
+        }
+        Self::remove(path).map_err(|error| failed(&error))?;
+        let new = beside(path, NEW);
+        private(OpenOptions::new().write(true).create_new(true)).open(&new).map_err(|error| failed(&error))?;
+        let connection = options(&new).connect().await.map_err(|error| unusable(path, reason(&error)))?;
+        Ok(Self { path: path.to_owned(), connection })
+    }
+
+    /// Removes what somebody has begun to make at `path` who is gone.
+    pub fn remove(path: &Path) -> io::Result<()> {
+        let new = beside(path, NEW);
+        for left_over in ["", "-wal", "-shm", "-journal"] {
+            match fs::remove_file(beside(&new, left_over)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings the tables to a version, or to the one before it that there is.
+    pub async fn migrate(&mut self, version: i64) -> Result<()> {
+        migrate(&self.path, &mut self.connection, version).await
+    }
+
+    /// Gives it its name.
+    pub async fn finish(self) -> Result<()> {
+        let Self { path, connection } = self;
+        let failed = |error: io::Error| unusable(&path, format_args!("cannot be made: {error}"));
+        connection.close().await.map_err(|error| unusable(&path, reason(&error)))?;
+        let new = beside(&path, NEW);
+        File::open(&new).and_then(|file| file.sync_all()).map_err(failed)?;
+        fs::rename(&new, &path).map_err(failed)?;
+        sync_folder(&path).map_err(failed)
+    }
+}
+
+/// End of the name of a database that is being made.
+const NEW: &str = ".new";
+
+async fn migrate(path: &Path, connection: &mut SqliteConnection, version: i64) -> Result<()> {
+    let migrations = MIGRATIONS.iter().filter(|migration| migration.version <= version).cloned().collect();
+    let migrations = Migrator { migrations: Cow::Owned(migrations), ..Migrator::DEFAULT };
+    migrations.run_direct(connection).await.map_err(|error| {
         let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<sqlx::Error>());
         match cause {
             Some(cause) => unusable(path, reason(cause)),

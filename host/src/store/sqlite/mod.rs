@@ -13,12 +13,13 @@ use uuid::Uuid;
 
 use self::writer::Writer;
 use super::{
-    Begun, Committed, DeadLetter, Done, Due, Failure, NewTenant, NewVersion, Store, StoreError, Stored, Transaction,
+    Begun, Committed, DeadLetter, Done, Due, Failure, FieldIndex, NewTenant, NewVersion, Store, StoreError, Stored,
+    Transaction,
 };
 use crate::{
     document::{Document, Page, PageRequest},
     event::Event,
-    filter::Filter,
+    filter::{Field, Filter},
     function::{Function, Version},
     identity::Identity,
     mail::{Mail, MailMessage, QueuedMail},
@@ -32,8 +33,9 @@ use crate::{
 
 mod conditions;
 mod documents;
-mod file;
+pub(crate) mod file;
 mod functions;
+pub(crate) mod indexes;
 mod jobs;
 mod mails;
 mod outbox;
@@ -51,6 +53,9 @@ mod writer;
 
 /// A query over documents is stopped after this time, so that none keeps the others waiting.
 pub const MAX_QUERY_TIME: Duration = Duration::from_secs(5);
+
+/// Making an index is given up after this time, because nobody can write meanwhile.
+const MAX_INDEX_TIME: Duration = Duration::from_secs(10);
 
 /// SQLite's code for a full disk.
 pub(super) const FULL: &str = "13";
@@ -267,6 +272,31 @@ impl Store for Sqlite {
 
     async fn collections(&self, tenant: &str) -> Result<Vec<String>> {
         documents::collections(&mut *self.reader().await?, tenant).await
+    }
+
+    async fn add_index(&self, tenant: &str, collection: &str, field: &Field, most: u64) -> Result<bool> {
+        let (owner, tenant, collection, field) = (tenant, tenant.to_owned(), collection.to_owned(), field.clone());
+        self.writer
+            .write_alone(owner, move |db| {
+                async move { indexes::add(db, &tenant, &collection, &field, most).await }.boxed()
+            })
+            .await
+    }
+
+    async fn indexes(&self, tenant: &str) -> Result<Vec<FieldIndex>> {
+        indexes::all(&mut *self.reader().await?, tenant).await
+    }
+
+    async fn delete_index(&self, tenant: &str, collection: &str, field: &Field) -> Result<bool> {
+        let (tenant, collection, field) = (tenant.to_owned(), collection.to_owned(), field.clone());
+        self.writer
+            .write(move |db| async move { indexes::delete(db, &tenant, &collection, &field).await }.boxed())
+            .await
+    }
+
+    async fn mend_indexes(&self) -> Result<()> {
+        // Each was a transaction.
+        Ok(())
     }
 
     async fn add_function(&self, tenant: &str, name: &str, trigger: &str, version: NewVersion) -> Result<Function> {

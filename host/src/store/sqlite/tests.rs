@@ -442,3 +442,76 @@ async fn the_log_is_emptied_when_a_reader_no_longer_needs_it() {
         write(0).await;
     }
 }
+
+#[tokio::test]
+async fn queries_are_answered_by_the_index_of_a_field() {
+    let (_folder, path) = made().await;
+    let store = open(&url(&path)).await.unwrap();
+    let root = crate::store::tests::root(&*store, "one").await;
+    crate::store::tests::indexes::many(&*store, &root).await;
+    // A connection notices an index that others have made when it reads, but not when it explains.
+    let mut reader = store.reader().await.unwrap();
+    sqlx::query("select count(*) from indexes").execute(&mut *reader).await.unwrap();
+
+    for (clauses, sort) in crate::store::tests::indexes::queries() {
+        let filter = Filter::parse(&clauses).unwrap();
+        let page = PageRequest { sort: sort.map(str::to_owned), ..PageRequest::default() };
+        let mut sql = conditions::Sql::new("explain query plan ");
+        documents::push_page(&mut sql, &root, ("many", &["a".to_owned()]), &filter, &page).unwrap();
+        let rows = sql.build().fetch_all(&mut *reader).await.unwrap();
+        let plan: Vec<String> = rows.iter().map(|row| sqlx::Row::get(row, "detail")).collect();
+
+        let plan = plan.join("\n");
+        assert!(plan.contains("documents_field_1"), "{clauses} {sort:?}: {plan}");
+        // But for a lookup of what the index has found.
+        let through_all = "documents_in_order (tenant=? AND collection=?)";
+        assert!(!plan.contains(through_all), "{clauses} {sort:?}: {plan}");
+        // The documents of the page are sorted once more; those of the collection are not.
+        let sorts = plan.matches("TEMP B-TREE").count();
+        assert!(clauses != serde_json::json!([]) || sorts == 1, "{sort:?}: {plan}");
+    }
+    // Another collection has none.
+    let mut sql = conditions::Sql::new("explain query plan ");
+    let filter = Filter::parse(&serde_json::json!([["a", "==", 7]])).unwrap();
+    documents::push_page(&mut sql, &root, ("other", &[]), &filter, &PageRequest::default()).unwrap();
+    let rows = sql.build().fetch_all(&mut *reader).await.unwrap();
+    assert!(rows.iter().all(|row| !sqlx::Row::get::<String, _>(row, "detail").contains("documents_field")));
+}
+
+#[tokio::test]
+async fn an_index_that_takes_too_long_is_given_up_and_others_write_on() {
+    let (_folder, path) = made().await;
+    let store = open(&url(&path)).await.unwrap();
+
+    let slow = store.writer.write_alone("tenant", |db| {
+        async move {
+            sqlx::query("insert into settings values ('half', 'done')").execute(&mut *db).await?;
+            limit_time(db, Duration::from_millis(10)).await?;
+            let endless = "
+                create table numbers as
+                with recursive numbers (n) as (select 1 union all select n + 1 from numbers) select count(*) from numbers";
+            let done = sqlx::query(endless).execute(&mut *db).await;
+            unlimit_time(db).await?;
+            done?;
+            Ok(())
+        }
+        .boxed()
+    });
+    let (slow, others) = tokio::join!(slow, store.set_setting("other", "value"));
+
+    assert!(slow.is_err());
+    others.unwrap();
+    assert_eq!(store.setting("half").await.unwrap(), None);
+    store.set_setting("after", "value").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_literal_is_its_text() {
+    let mut connection = SqliteConnectOptions::new().connect().await.unwrap();
+    for text in ["", "a", "'", "\"", "a') --", "\\", "é💥\n\u{1}", "$.\"a\""] {
+        let literal = conditions::literal(text);
+        assert!(!literal.contains("--") && literal.matches('\'').count() == 2, "{literal}");
+        let read: String = sqlx::query_scalar(&format!("select {literal}")).fetch_one(&mut connection).await.unwrap();
+        assert_eq!(read, text);
+    }
+}

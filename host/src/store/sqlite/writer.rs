@@ -52,9 +52,12 @@ struct Line {
     something: Notify,
 }
 
+/// A change and the tenant whose turn it is.
+type Next = (Arc<str>, Box<dyn Waiting>);
+
 #[derive(Default)]
 struct Changes {
-    of_tenants: Fair<VecDeque<(Arc<str>, Box<dyn Waiting>)>>,
+    of_tenants: Fair<VecDeque<Next>>,
     closed: bool,
 }
 
@@ -76,7 +79,7 @@ impl Writer {
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T>> + Send + 'static,
     {
-        self.hand_in(SERVER, change, false).await
+        self.hand_in(SERVER, change, Manner::Together).await
     }
 
     /// The same for a tenant, when it is the tenant's turn.
@@ -85,7 +88,16 @@ impl Writer {
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T>> + Send + 'static,
     {
-        self.hand_in(tenant, change, false).await
+        self.hand_in(tenant, change, Manner::Together).await
+    }
+
+    /// The same in a transaction of its own, because it may take long or end the whole transaction.
+    pub async fn write_alone<T, F>(&self, tenant: &str, change: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T>> + Send + 'static,
+    {
+        self.hand_in(tenant, change, Manner::Alone).await
     }
 
     /// Makes a change for a tenant and undoes it; what it would have done.
@@ -94,16 +106,16 @@ impl Writer {
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T>> + Send + 'static,
     {
-        self.hand_in(tenant, change, true).await
+        self.hand_in(tenant, change, Manner::Undone).await
     }
 
-    async fn hand_in<T, F>(&self, tenant: &str, change: F, undo: bool) -> Result<T>
+    async fn hand_in<T, F>(&self, tenant: &str, change: F, manner: Manner) -> Result<T>
     where
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T>> + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
-        self.line.add(tenant, Box::new(Change { run: Some(change), undo, result: None, answer }))?;
+        self.line.add(tenant, Box::new(Change { run: Some(change), manner, result: None, answer }))?;
         answered.await.map_err(|_| closed())?
     }
 
@@ -135,12 +147,12 @@ impl Line {
     }
 
     /// The change whose turn it is, with its tenant.
-    fn next(&self) -> Option<(Arc<str>, Box<dyn Waiting>)> {
+    fn next(&self) -> Option<Next> {
         self.lock().of_tenants.next(VecDeque::pop_front)
     }
 
     /// Waits for a change; `None` when there will be none any more. For the one who takes them.
-    async fn wait(&self) -> Option<(Arc<str>, Box<dyn Waiting>)> {
+    async fn wait(&self) -> Option<Next> {
         loop {
             let is_closed = {
                 let mut changes = self.lock();
@@ -166,11 +178,24 @@ impl Line {
     }
 }
 
+/// How a change is made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// With others in one transaction.
+    Together,
+    /// In a transaction of its own.
+    Alone,
+    /// With others, and nothing of it stays.
+    Undone,
+}
+
 /// A change in the queue, whatever its result is.
 #[async_trait]
 trait Waiting: Send {
     /// Whether somebody still waits for the answer.
     fn is_wanted(&self) -> bool;
+    /// Whether it has a transaction of its own.
+    fn is_alone(&self) -> bool;
     /// Makes the change and keeps its result; an error says that it has to be undone.
     async fn run(&mut self, connection: &mut SqliteConnection) -> Result<()>;
     /// Answers with the result, or with why it could not be committed.
@@ -179,8 +204,7 @@ trait Waiting: Send {
 
 struct Change<T, F> {
     run: Option<F>,
-    /// Whether nothing of it stays.
-    undo: bool,
+    manner: Manner,
     result: Option<Result<T>>,
     answer: oneshot::Sender<Result<T>>,
 }
@@ -195,12 +219,16 @@ where
         !self.answer.is_closed()
     }
 
+    fn is_alone(&self) -> bool {
+        self.manner == Manner::Alone
+    }
+
     async fn run(&mut self, connection: &mut SqliteConnection) -> Result<()> {
         let Some(run) = self.run.take() else { return Ok(()) };
         // A mistake in one change must not end the task, and with it all writing. What the change has done is undone.
         let result = AssertUnwindSafe(run(connection)).catch_unwind().await.unwrap_or_else(|_| Err(panicked()));
         match self.result.insert(result) {
-            Ok(_) if self.undo => Err(StoreError::Conflict),
+            Ok(_) if self.manner == Manner::Undone => Err(StoreError::Conflict),
             Ok(_) => Ok(()),
             Err(error) => Err(same(error)),
         }
@@ -222,8 +250,11 @@ where
 async fn work(mut connection: SqliteConnection, line: &Line, log: PathBuf, max_time: Duration) {
     let mut together = Vec::with_capacity(MAX_TOGETHER);
     let mut tried = Instant::now();
-    while let Some(first) = line.wait().await {
-        let committed = transaction(&mut connection, line, first, &mut together, max_time).await;
+    let mut left = None;
+    loop {
+        let first = if left.is_some() { left.take() } else { line.wait().await };
+        let Some(first) = first else { break };
+        let committed = transaction(&mut connection, line, first, &mut together, &mut left, max_time).await;
         for change in together.drain(..) {
             change.answer(committed.as_ref().copied().map_err(same));
         }
@@ -236,38 +267,45 @@ async fn work(mut connection: SqliteConnection, line: &Line, log: PathBuf, max_t
     }
 }
 
-/// Makes changes in one transaction, and puts them into `together`. It is over afterwards, one way or the other.
+/// Makes changes in one transaction, and puts them into `together`. It is over afterwards, one way or the other. A change whose
+/// turn it is and that needs a transaction of its own is `left`.
 async fn transaction(
     connection: &mut SqliteConnection,
     line: &Line,
-    first: (Arc<str>, Box<dyn Waiting>),
+    first: Next,
     together: &mut Vec<Box<dyn Waiting>>,
+    left: &mut Option<Next>,
     max_time: Duration,
 ) -> Result<()> {
     let began = Instant::now();
-    let begun = execute(connection, "begin immediate").await;
     let committed = async {
-        if let Err(error) = begun {
-            together.push(first.1);
-            return Err(error);
-        }
         let mut next = Some(first);
+        // Several in one go: each of these is a way to the thread that has the database, and back.
+        let mut between = "begin immediate; savepoint change";
         while let Some((tenant, change)) = next {
+            let is_alone = change.is_alone();
+            if is_alone && !together.is_empty() {
+                *left = Some((tenant, change));
+                break;
+            }
             if change.is_wanted() {
                 let started = Instant::now();
                 let change = together.push_mut(change);
-                execute(connection, "savepoint change").await?;
+                execute(connection, between).await?;
+                between = "release change; savepoint change";
                 if let Err(error) = change.run(connection).await {
                     // SQLite gives up the whole transaction when the disk is full: then there is nothing to go back to.
                     execute(connection, "rollback to change").await.map_err(|_| error)?;
                 }
-                execute(connection, "release change").await?;
                 line.charge(&tenant, started.elapsed());
             }
-            let is_full = together.len() >= MAX_TOGETHER || began.elapsed() >= max_time;
+            let is_full = is_alone || together.len() >= MAX_TOGETHER || began.elapsed() >= max_time;
             next = if is_full { None } else { line.next() };
         }
-        execute(connection, "commit").await
+        if together.is_empty() {
+            return Ok(());
+        }
+        execute(connection, "release change; commit").await
     }
     .await;
     if committed.is_err() {

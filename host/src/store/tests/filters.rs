@@ -8,7 +8,7 @@ use proptest::{
 use tokio::{runtime::Handle, task::block_in_place};
 
 use super::*;
-use crate::filter::{self, Field};
+use crate::filter;
 
 /// Names of fields, some of which mean something to SQL, to JSON paths or to JSON.
 const KEYS: [&str; 30] = [
@@ -147,33 +147,53 @@ fn collect_places(value: &Value, name: &str, places: &mut Vec<(String, Value)>) 
     }
 }
 
+/// That queries of made-up documents find what they should; with an index for each field that they name, if there can be one.
+pub async fn assert_found(store: &dyn Store, number: u32, indexed: bool) {
+    let root = root(store, "one").await;
+    let cases = std::cell::Cell::new(0);
+    let mut runner = TestRunner::new(Config { cases: number, failure_persistence: None, ..Config::default() });
+    let check = async |documents: Vec<Value>, clauses: Value, sort: String| {
+        cases.set(cases.get() + 1);
+        let collection = format!("case-{}", cases.get());
+        let made = create(store, &root, &collection, &documents).await;
+        let filter = filter(clauses);
+        let page = PageRequest { size: 100, sort: Some(sort.clone()), ..PageRequest::default() };
+        let sort = Field::parse(&sort).unwrap();
+        let mut indexes: Vec<&Field> = filter.clauses().iter().map(|clause| &clause.field).chain([&sort]).collect();
+        indexes.retain(|field| indexed && !field.may_meet_an_array());
+        for field in &indexes {
+            assert!(store.add_index("one", &collection, field, u64::MAX).await.unwrap());
+        }
+
+        let found = store.list(&root, &collection, &filter, &page).await;
+        let count = store.count(&root, &collection, &filter).await;
+        let backwards = PageRequest { descending: true, ..page };
+        let backwards = store.list(&root, &collection, &filter, &backwards).await;
+        for field in &indexes {
+            // There may have been two clauses with it.
+            store.delete_index("one", &collection, field).await.unwrap();
+        }
+
+        let mut expected: Vec<Document> = made.into_iter().filter(|made| filter.matches(&made.fields())).collect();
+        expected.sort_by(|one, two| filter::compare(sort.of(&one.fields()), sort.of(&two.fields())));
+        let fail = |error: StoreError| TestCaseError::fail(format!("{error:?}"));
+        prop_assert_eq!(count.map_err(fail)?, expected.len() as i64);
+        prop_assert_eq!(&found.map_err(fail)?.results, &expected);
+        expected.reverse();
+        prop_assert_eq!(backwards.map_err(fail)?.results, expected);
+        Ok(())
+    };
+
+    let result = runner.run(&case(), |(documents, clauses, sort)| {
+        block_in_place(|| Handle::current().block_on(check(documents, clauses, sort)))
+    });
+
+    assert!(result.is_ok(), "{}", result.unwrap_err());
+}
+
 on_every_store! {
     async fn a_query_finds_what_the_filter_says(store) {
-        let root = root(&*store, "one").await;
-        let cases = std::cell::Cell::new(0);
-        let mut runner = TestRunner::new(Config { cases: 500, failure_persistence: None, ..Config::default() });
-        let check = async |documents: Vec<Value>, clauses: Value, sort: String| {
-            cases.set(cases.get() + 1);
-            let collection = format!("case-{}", cases.get());
-            let made = create(&*store, &root, &collection, &documents).await;
-            let filter = filter(clauses);
-            let page = PageRequest { size: 100, sort: Some(sort.clone()), ..PageRequest::default() };
-
-            let found = store.list(&root, &collection, &filter, &page).await;
-
-            let mut expected: Vec<Document> = made.into_iter().filter(|made| filter.matches(&made.fields())).collect();
-            let sort = Field::parse(&sort).unwrap();
-            expected.sort_by(|one, two| filter::compare(sort.of(&one.fields()), sort.of(&two.fields())));
-            let found = found.map_err(|error| TestCaseError::fail(format!("{error:?}")))?;
-            prop_assert_eq!(found.results, expected);
-            Ok(())
-        };
-
-        let result = runner.run(&case(), |(documents, clauses, sort)| {
-            block_in_place(|| Handle::current().block_on(check(documents, clauses, sort)))
-        });
-
-        assert!(result.is_ok(), "{}", result.unwrap_err());
+        assert_found(&*store, 500, false).await;
     }
 
     async fn a_number_equals_itself_and_no_other(store) {
