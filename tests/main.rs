@@ -23,6 +23,7 @@ mod javascript;
 mod limits;
 mod log;
 mod mail;
+mod nodes;
 mod outbox;
 mod quotas;
 mod realtime;
