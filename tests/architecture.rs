@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 use crate::harness::repository;
 
 /// A part of the host, and the parts it must not know.
-const FORBIDDEN: [(&str, &[&str]); 13] = [
+const FORBIDDEN: [(&str, &[&str]); 14] = [
     (
         "store",
         &["runtime", "host_functions", "dispatcher", "registry", "api", "trigger", "hub", "mailer", "app", "cli"],
@@ -51,7 +51,8 @@ const FORBIDDEN: [(&str, &[&str]); 13] = [
             "cli",
         ],
     ),
-    ("trigger", &["api", "cli"]),
+    ("trigger", &["peers", "api", "cli"]),
+    ("peers", &["dispatcher", "runtime", "host_functions", "api", "app", "cli"]),
     ("api", &["cli"]),
     ("channels", &["dispatcher", "registry", "runtime", "host_functions", "api", "trigger", "app", "cli"]),
     ("documents", &["dispatcher", "registry", "runtime", "host_functions", "api", "trigger", "app", "cli"]),

@@ -4,6 +4,7 @@ mod caller;
 mod clocked;
 pub mod component;
 mod connection;
+pub mod nodes;
 #[expect(dead_code, reason = "the tests of the store use all of it")]
 pub mod postgres;
 pub mod process;
@@ -18,6 +19,7 @@ use std::{
 pub use caller::{Answer, Caller, text};
 pub use clocked::ClockedServer;
 pub use connection::{Connection, Transport};
+pub use nodes::Nodes;
 pub use server::{Command, Finished, Server, shared, thimble};
 pub use tenant::{PASSWORD, Tenant, User, operated};
 

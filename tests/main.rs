@@ -26,6 +26,7 @@ mod limits;
 mod log;
 mod mail;
 mod migrations;
+mod nodes;
 mod outbox;
 mod quotas;
 mod realtime;

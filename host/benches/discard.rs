@@ -14,8 +14,8 @@ use thimble::{
     run::Run,
     statistics::Figures,
     store::{
-        Begun, Committed, DeadLetter, Done, Due, Failure, NewTenant, NewVersion, Step, Store, StoreError, Stored,
-        Transaction,
+        Beat, Begun, Committed, DeadLetter, Done, Due, Exchange, Failure, NewTenant, NewVersion, Step, Store,
+        StoreError, Stored, Transaction,
     },
     task::{Job, Task, TaskRun},
     usage::KeptUsage,
@@ -33,6 +33,10 @@ macro_rules! unused {
         #[async_trait]
         impl Store for Discard {
             async fn close(&self) {}
+
+            fn exchange(&self) -> Option<std::sync::Arc<dyn Exchange>> {
+                None
+            }
 
             async fn commit(&self, transaction: Transaction) -> Result<Committed> {
                 let mut committed = Committed::default();
@@ -58,6 +62,7 @@ macro_rules! unused {
 unused! {
     async fn ping() -> ();
     async fn setting(a: &str) -> Option<String>;
+    async fn add_setting(a: &str, b: &str) -> String;
     async fn set_setting(a: &str, b: &str) -> ();
     async fn add_tenant(a: NewTenant) -> ();
     async fn tenant(a: &str) -> Option<Tenant>;
@@ -74,11 +79,11 @@ unused! {
     async fn list(a: &Identity, b: &str, c: &Filter, d: &PageRequest) -> Page;
     async fn count(a: &Identity, b: &str, c: &Filter) -> i64;
     async fn stored(a: &str) -> Stored;
-    async fn beat() -> ();
+    async fn beat() -> Beat;
     async fn preview(a: Transaction) -> Vec<Done>;
     async fn claim(a: DateTime<Utc>, b: u32) -> Vec<Event>;
     async fn release(a: Vec<i64>, b: DateTime<Utc>) -> ();
-    async fn fail(a: Failure, b: Option<Run>) -> ();
+    async fn fail(a: Failure, b: Option<Run>) -> Vec<KeptUsage>;
     async fn dead_letters(a: &str, b: &str, c: u32) -> Vec<DeadLetter>;
     async fn resend(a: &str, b: &str, c: Option<i64>) -> u64;
     async fn forget_dead(a: &str, b: &str, c: Option<i64>) -> u64;
@@ -95,7 +100,7 @@ unused! {
     async fn unused_hashes(a: Vec<String>) -> Vec<String>;
     async fn component(a: &str, b: &str, c: i64) -> Option<Bytes>;
     async fn delete_function(a: &str, b: &str) -> bool;
-    async fn record_run(a: &Run) -> ();
+    async fn record_run(a: &Run) -> Vec<KeptUsage>;
     async fn runs(a: &str, b: &str, c: u32) -> Vec<Run>;
     async fn figures(a: &str, b: &str, c: DateTime<Utc>, d: u32) -> Figures;
     async fn prune_runs(a: DateTime<Utc>, b: u32) -> u64;

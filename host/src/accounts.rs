@@ -275,12 +275,36 @@ impl Accounts {
         self.0.users.invalidate(&(tenant.to_owned(), id.to_owned())).await;
     }
 
+    /// Reads the tenant's users again when they are asked for: another node has changed one of them.
+    pub async fn forget_users(&self, tenant: &str) {
+        let users: Vec<_> = self.0.users.iter().map(|(key, _)| key).filter(|key| key.0 == tenant).collect();
+        for key in users {
+            self.0.users.invalidate(&*key).await;
+        }
+    }
+
+    /// Encrypts what only nodes of this server are to read.
+    pub fn seal(&self, tenant: &str, text: &str) -> Result<String, Undecipherable> {
+        Ok(hex::encode(self.0.master.encrypt(&sealed_for(tenant), text.as_bytes())?))
+    }
+
+    /// Decrypts what [`Self::seal`] made on whichever node.
+    pub fn unseal(&self, tenant: &str, sealed: &str) -> Result<String, Undecipherable> {
+        let sealed = hex::decode(sealed).map_err(|_| Undecipherable)?;
+        String::from_utf8(self.0.master.decrypt(&sealed_for(tenant), &sealed)?).map_err(|_| Undecipherable)
+    }
+
     async fn session_of(&self, user: &User) -> Result<String, AccountError> {
         let tenant = self.tenant(&user.tenant).await?.ok_or(AccountError::InvalidToken)?;
         let key = self.0.master.decrypt(&tenant.id, &tenant.session_key)?;
         let token = session::issue(&key, user, self.0.clock.now(), self.0.config.session_hours);
         token.map_err(AccountError::Internal)
     }
+}
+
+/// No key of a tenant has such a name: what is sealed is not taken for one of the tenant's keys.
+fn sealed_for(tenant: &str) -> String {
+    format!("{tenant}/sealed")
 }
 
 /// The form in which addresses are kept and compared; `None` when it is not the form of an address.

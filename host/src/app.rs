@@ -21,6 +21,7 @@ use crate::{
     mailer::Mailer,
     metrics::Metrics,
     outgoing::Outgoing,
+    peers::{self, Peers},
     registry::Registry,
     runtime::Runtime,
     store::{self, Store},
@@ -62,6 +63,8 @@ pub struct Parts {
     pub outgoing: Outgoing,
     /// What has been used.
     pub usage: Usage,
+    /// Other nodes.
+    pub peers: Peers,
     /// What is shown of the server.
     pub metrics: Metrics,
     /// Cancelled when the server is to end.
@@ -110,7 +113,10 @@ impl App {
         .await?;
 
         let (events, incoming) = event_queue::queue(config.runtime.queue, config.runtime.queue_bytes);
-        let hub = Hub::new(&config.realtime);
+        let hub = match store.exchange().and_then(|exchange| exchange.node().parse().ok()) {
+            Some(node) => Hub::of_node(&config.realtime, node),
+            None => Hub::new(&config.realtime),
+        };
         let listeners = Listeners::default();
         let channels = Channels::new(hub.clone(), events.clone(), listeners.clone(), store.clone(), clock.clone());
         let (function, tenant) = (config.function.clone(), config.tenant.clone());
@@ -148,6 +154,14 @@ impl App {
             outgoing: outgoing.clone(),
         };
         let scheduler = Scheduler::new(config.tasks.clone(), parts);
+        let peers = Peers::new(peers::Parts {
+            store: store.clone(),
+            hub: hub.clone(),
+            channels: channels.clone(),
+            accounts: accounts.clone(),
+            registry: registry.clone(),
+            usage: usage.clone(),
+        });
         // Last of what can fail: the keys are shown once, by whoever gets them from here.
         let first_keys = accounts.bootstrap().await?;
         let shutdown = CancellationToken::new();
@@ -168,6 +182,7 @@ impl App {
             scheduler,
             outgoing,
             usage,
+            peers,
             metrics,
             shutdown,
             stop_events: stopping,
@@ -185,6 +200,7 @@ impl App {
         tokio::spawn(history.forget(app.shutdown.clone()));
         app.mailer.start(app.shutdown.clone());
         app.scheduler.start(app.shutdown.clone());
+        app.peers.start();
         Ok(Started { app, first_keys })
     }
 
@@ -197,6 +213,7 @@ impl App {
         self.stop_events.cancel();
         let ended = async { tokio::join!(self.dispatcher.finish(), self.scheduler.finish()) };
         let ended = tokio::time::timeout_at(deadline, ended).await.is_ok();
+        self.peers.finish().await;
         self.store.close().await;
         ended
     }

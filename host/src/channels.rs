@@ -11,11 +11,10 @@ use crate::{
     document::Document,
     event::{Cause, Event, EventKind},
     event_queue::{EventSender, Room, Waiting},
-    hub::Hub,
+    hub::{Hub, elsewhere::Readers},
     identity::Identity,
     listeners::{Listener, Listeners},
     message::{MAX_NAME, Message, channel_name_error, is_document_type, is_platform_channel, is_platform_type},
-    permissions::Permissions,
     store::{Store, StoreError, Stored, Transaction},
 };
 
@@ -122,13 +121,27 @@ impl Channels {
     /// Tells those members of `db-<collection>` who may read the document, and the functions that wait for it.
     ///
     /// The change has happened and cannot be refused any more.
-    pub async fn changed(&self, permissions: &Permissions, document: &Document, event: Event) {
+    pub async fn changed(&self, collection: &str, document: &Document, event: Event) {
         if let EventKind::Message(message) = &event.kind {
-            self.hub.broadcast_to(&event.identity.tenant, &message.channel, message, |member| {
-                permissions.may_read(member, &document.account, &document.owner)
-            });
+            let (account, owner) = (document.account.to_string(), document.owner.to_string());
+            let readers = Readers { collection: collection.to_owned(), account, owner };
+            self.hub.broadcast_to(&event.identity.tenant, &message.channel, message, Some(&readers));
         }
         self.hand_over(event).await;
+    }
+
+    /// How many members a channel has, on all nodes.
+    pub async fn presence(&self, tenant: &str, channel: &str) -> usize {
+        let here = self.hub.presence(tenant, channel);
+        let exchange = self.store.exchange().filter(|_| self.hub.elsewhere().is_active());
+        let Some(exchange) = exchange else { return here };
+        match exchange.members(tenant, channel).await {
+            Ok(elsewhere) => here + elsewhere,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "members on other nodes cannot be counted");
+                here
+            }
+        }
     }
 
     fn broadcast(&self, event: &Event) {
@@ -345,7 +358,7 @@ mod tests {
     async fn change(channels: &Channels, collection: &str, kind: ChangeKind, owner: &Identity) {
         let document = document(owner);
         let event = Event::change(owner.clone(), collection, kind, &document, Cause::outside());
-        channels.changed(&Permissions::of(collection), &document, event).await;
+        channels.changed(collection, &document, event).await;
     }
 
     #[tokio::test]

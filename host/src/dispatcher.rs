@@ -196,6 +196,9 @@ impl Dispatcher {
                 }
             };
             let Some(event) = event else { return };
+            if !self.0.knows_functions_of(&event.event).await {
+                continue;
+            }
             let event = Arc::new(event);
             for (function, matched, delivery) in self.0.waiting(&event.event) {
                 self.enqueue(Job { function, matched, event: event.clone(), delivery });
@@ -361,6 +364,22 @@ impl Inner {
         }
     }
 
+    /// Whether this node knows all functions that an event is kept for, unless they are deleted. Another node may have added one
+    /// just now; when that cannot be found out, the store has the event again.
+    async fn knows_functions_of(&self, event: &Event) -> bool {
+        let (registry, tenant) = (&self.parts.registry, &event.identity.tenant);
+        if event.deliveries.iter().all(|delivery| registry.by_id(tenant, &delivery.function).is_some()) {
+            return true;
+        }
+        let Err(error) = registry.refresh(tenant).await else { return true };
+        tracing::warn!(error = %in_full(&error), "kept events wait: it is not known which functions there are");
+        let deliveries = event.deliveries.iter().map(|delivery| delivery.id).collect();
+        if let Err(error) = self.parts.store.release(deliveries, self.parts.clock.now() + NOTE_AGAIN).await {
+            tracing::warn!(error = %in_full(&error), "kept events could not be given back; they run after the next start");
+        }
+        false
+    }
+
     /// The functions that run for an event: those that it is kept for, and when it is new, those that it is not kept for.
     fn waiting(&self, event: &Event) -> Vec<(Arc<Function>, Matched, Option<Delivery>)> {
         let EventKind::Message(message) = &event.kind else { return Vec::new() };
@@ -440,7 +459,11 @@ impl Inner {
         let services = &self.parts.services;
         let mails = std::mem::take(&mut transaction.mails);
         transaction.mails.clone_from(&mails);
-        services.documents.commit(transaction).await?;
+        self.parts.usage.records(run);
+        if let Err(error) = services.documents.commit(transaction).await {
+            self.parts.usage.not_recorded(run);
+            return Err(error);
+        }
         for mail in &mails {
             if let Err(error) = services.mailer.queued(mail).await {
                 tracing::warn!(mail = mail.id, %error, "a mail that was queued is not marked as shown");
@@ -463,9 +486,17 @@ impl Inner {
 
     /// Tries until the store has noted it: the event is in nobody else's hands before.
     async fn give_back(&self, failure: Failure, run: Option<Run>) -> Way {
+        run.iter().for_each(|run| self.parts.usage.records(run));
         loop {
             match self.parts.store.fail(failure.clone(), run.clone()).await {
-                Ok(()) | Err(StoreError::ClaimLost) => return Way::GivenBack,
+                Ok(usage) => {
+                    self.parts.usage.learn(&usage);
+                    return Way::GivenBack;
+                }
+                Err(StoreError::ClaimLost) => {
+                    run.iter().for_each(|run| self.parts.usage.not_recorded(run));
+                    return Way::GivenBack;
+                }
                 Err(error) => {
                     tracing::error!(delivery = failure.delivery, error = %in_full(&error), "a failed event could not be noted; trying again");
                     tokio::time::sleep(NOTE_AGAIN).await;
@@ -544,8 +575,13 @@ impl Inner {
 
     async fn record(&self, due: &Due<'_>, begun: Begun, took: Duration, ended: Ended) -> Finished {
         let (run, result) = describe(due, begun, took, ended);
-        if let Err(error) = self.parts.store.record_run(&run).await {
-            tracing::error!(run = run.id, function = due.function.name, %error, "a run could not be recorded");
+        self.parts.usage.records(&run);
+        match self.parts.store.record_run(&run).await {
+            Ok(usage) => self.parts.usage.learn(&usage),
+            Err(error) => {
+                self.parts.usage.not_recorded(&run);
+                tracing::error!(run = run.id, function = due.function.name, %error, "a run could not be recorded");
+            }
         }
         Finished { run, result }
     }

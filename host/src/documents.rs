@@ -15,7 +15,7 @@ use crate::{
     filter::Filter,
     identity::Identity,
     listeners::Listener,
-    permissions::{self, Permissions},
+    permissions,
     store::{Committed, Done, Step, Store, StoreError, Transaction, Updated},
     usage::Usage,
 };
@@ -191,13 +191,14 @@ impl Documents {
     pub async fn commit(&self, transaction: Transaction) -> Result<Vec<Done>> {
         let this = self.clone();
         self.whole(async move {
-            let told: Vec<_> = transaction.steps.iter().map(|planned| told_of(&planned.step)).collect();
-            let Committed { done, events } = this.store.commit(transaction).await?;
+            let told: Vec<_> = transaction.steps.iter().map(|planned| changed_in(&planned.step)).collect();
+            let Committed { done, events, usage } = this.store.commit(transaction).await?;
+            this.usage.learn(&usage);
             let mut events = events.into_iter();
-            for (permissions, done) in told.iter().zip(&done) {
-                let Some(permissions) = permissions else { continue };
+            for (collection, done) in told.iter().zip(&done) {
+                let Some(collection) = collection else { continue };
                 for (document, event) in done.documents().iter().zip(events.by_ref()) {
-                    this.channels.changed(permissions, document, event).await;
+                    this.channels.changed(collection, document, event).await;
                 }
             }
             for event in events {
@@ -228,9 +229,9 @@ impl Documents {
     }
 }
 
-/// Who may read the documents that a step changes, if it changes any.
-fn told_of(step: &Step) -> Option<Permissions> {
-    step.kind().map(|_| Permissions::of(step.collection()))
+/// The collection that a step changes something in, if it does.
+fn changed_in(step: &Step) -> Option<String> {
+    step.kind().map(|_| step.collection().to_owned())
 }
 
 fn check(who: &Identity, collection: &str) -> Result<()> {

@@ -16,7 +16,10 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use self::unread::{TenantUnread, Unread};
+use self::{
+    elsewhere::{Elsewhere, Outgoing, Place, Readers},
+    unread::{TenantUnread, Unread},
+};
 use crate::{
     config::RealtimeConfig,
     edge::{
@@ -25,8 +28,10 @@ use crate::{
     },
     identity::Identity,
     message::Message,
+    permissions::Permissions,
 };
 
+pub mod elsewhere;
 mod unread;
 
 pub use unread::Frame;
@@ -46,6 +51,7 @@ struct Shared {
     of_tenant: Shares<Arc<str>>,
     of_address: Shares<IpAddr>,
     unread: Unread,
+    elsewhere: Elsewhere,
     tenants: Mutex<HashMap<Arc<str>, Tenant>>,
 }
 
@@ -94,8 +100,13 @@ pub enum Full {
 pub struct TooManyChannels(usize);
 
 impl Hub {
-    /// A hub without connections.
+    /// A hub without connections, of a process that is alone.
     pub fn new(config: &RealtimeConfig) -> Self {
+        Self::of_node(config, Uuid::new_v4())
+    }
+
+    /// A hub without connections, of one of several nodes.
+    pub fn of_node(config: &RealtimeConfig, node: Uuid) -> Self {
         let capacity = u32::try_from(config.connections).unwrap_or(u32::MAX);
         let slots = Arc::new(Semaphore::new(capacity as usize));
         Self(Arc::new(Shared {
@@ -105,6 +116,7 @@ impl Hub {
             of_tenant: Shares::new(config.connections_per_app),
             of_address: Shares::new(config.connections_per_address),
             unread: Unread::new(config.unread_bytes),
+            elsewhere: Elsewhere::new(node),
             tenants: Mutex::default(),
         }))
     }
@@ -112,6 +124,11 @@ impl Hub {
     /// The limits of connections and messages.
     pub fn config(&self) -> &RealtimeConfig {
         &self.0.config
+    }
+
+    /// What members on other nodes are to hear.
+    pub fn elsewhere(&self) -> &Elsewhere {
+        &self.0.elsewhere
     }
 
     /// Opens a connection for a client at that address, if it is known; it lasts until the answer is dropped.
@@ -126,7 +143,8 @@ impl Hub {
         let slot = slots.clone().try_acquire_owned().map_err(|_| Full::Server(*capacity))?;
         let new = || Tenant { members: Arc::default(), unread: self.0.unread.of_tenant() };
         let Tenant { members, unread } = lock(&self.0.tenants).entry(tenant.clone()).or_insert_with(new).clone();
-        let connection = Arc::new(Connection::new(tenant, unread, &self.0.config));
+        let sid = self.0.elsewhere.sid();
+        let connection = Arc::new(Connection::new(sid, tenant, unread, &self.0.config));
         let member = Member { connection: connection.clone(), joined: HashSet::new() };
         lock(&members).connections.insert(connection.sid, member);
         Ok(Connected { hub: self.clone(), connection, _places: (slot, of_tenant, of_address) })
@@ -143,33 +161,76 @@ impl Hub {
     /// Makes a connection a member of a channel; whether it was not one already.
     pub fn join(&self, connection: &Connection, channel: &str) -> Result<bool, TooManyChannels> {
         let Some(members) = self.members(&connection.tenant) else { return Ok(false) };
-        lock(&members).join(connection.sid, channel, self.0.config.channels)
+        let is_new = lock(&members).join(connection.sid, channel, self.0.config.channels)?;
+        if is_new {
+            self.0.elsewhere.members_changed(&connection.tenant, channel.into());
+        }
+        Ok(is_new)
     }
 
-    /// How many members a channel has.
+    /// All channels that have members here, and how many.
+    pub fn members_here(&self) -> Vec<(Place, usize)> {
+        let tenants: Vec<_> = lock(&self.0.tenants).iter().map(|(key, tenant)| (key.clone(), tenant.clone())).collect();
+        let of_tenant = |(key, tenant): (Arc<str>, Tenant)| {
+            let members = lock(&tenant.members);
+            let channels = members.channels.iter();
+            channels.map(|(channel, members)| ((key.clone(), channel.clone()), members.len())).collect::<Vec<_>>()
+        };
+        tenants.into_iter().flat_map(of_tenant).collect()
+    }
+
+    /// How many members a channel has here.
     pub fn presence(&self, tenant: &str, channel: &str) -> usize {
         self.members(tenant).and_then(|members| lock(&members).channels.get(channel).map(HashMap::len)).unwrap_or(0)
     }
 
-    /// Queues a message for every member of a channel.
+    /// Queues a message for every member of a channel, on whichever node.
     pub fn broadcast(&self, tenant: &str, channel: &str, message: &Message) {
-        self.broadcast_to(tenant, channel, message, |_| true);
+        self.broadcast_to(tenant, channel, message, None);
     }
 
-    /// Queues a message for the members of a channel that `may_read` accepts.
-    pub fn broadcast_to(&self, tenant: &str, channel: &str, message: &Message, may_read: impl Fn(&Identity) -> bool) {
-        if self.presence(tenant, channel) == 0 {
-            return;
-        }
-        let Some(Tenant { members, unread }) = self.tenant(tenant) else { return };
+    /// Queues a message for the members of a channel that may hear of a document.
+    pub fn broadcast_to(&self, tenant: &str, channel: &str, message: &Message, readers: Option<&Readers>) {
+        let crossing = self.0.elsewhere.said(tenant, channel, message, readers);
+        self.deliver(tenant, channel, message, readers, crossing);
+    }
+
+    /// Queues a message that comes from another node for the members here.
+    pub fn hear(&self, tenant: &str, channel: &str, message: &Message, readers: Option<&Readers>) {
+        self.deliver(tenant, channel, message, readers, None);
+    }
+
+    fn deliver(
+        &self,
+        tenant: &str,
+        channel: &str,
+        message: &Message,
+        readers: Option<&Readers>,
+        crossing: Option<Outgoing>,
+    ) {
+        let send = |crossing: Option<Outgoing>| crossing.into_iter().for_each(|it| self.0.elsewhere.send(it));
+        let here = self.tenant(tenant).filter(|_| self.presence(tenant, channel) > 0);
+        let Some(Tenant { members, unread }) = here else { return send(crossing) };
         let frame = Frame::new(message, &unread);
         let mut members = lock(&members);
+        // Under the same lock: so that all hear it in the same order.
+        send(crossing);
         let Some(listeners) = members.channels.get(channel) else { return };
+        let readers = readers.map(|readers| (Permissions::of(&readers.collection), readers));
+        let may_hear =
+            |who: &Identity| readers.is_none_or(|(permissions, of)| permissions.may_read(who, &of.account, &of.owner));
         let slow: Vec<_> =
-            listeners.values().filter(|member| member.is(&may_read) && !member.push(&frame)).cloned().collect();
+            listeners.values().filter(|member| member.is(may_hear) && !member.push(&frame)).cloned().collect();
         for connection in slow {
-            members.remove(connection.sid);
+            self.forget(&mut members, &connection);
             connection.close(End::TooSlow);
+        }
+    }
+
+    /// Takes a connection out of all channels.
+    fn forget(&self, members: &mut Members, connection: &Connection) {
+        for channel in members.remove(connection.sid) {
+            self.0.elsewhere.members_changed(&connection.tenant, channel);
         }
     }
 
@@ -183,7 +244,7 @@ impl Hub {
     /// Takes a connection out of all channels and tells its transport to close it.
     pub fn end(&self, connection: &Connection, why: End) {
         if let Some(members) = self.members(&connection.tenant) {
-            lock(&members).remove(connection.sid);
+            self.forget(&mut lock(&members), connection);
         }
         connection.close(why);
     }
@@ -234,16 +295,18 @@ impl Members {
         Ok(true)
     }
 
-    fn remove(&mut self, sid: Uuid) {
-        let Some(member) = self.connections.remove(&sid) else { return };
-        for channel in member.joined {
-            if let Some(members) = self.channels.get_mut(&channel) {
+    /// Returns the channels that it was in.
+    fn remove(&mut self, sid: Uuid) -> HashSet<Arc<str>> {
+        let Some(member) = self.connections.remove(&sid) else { return HashSet::new() };
+        for channel in &member.joined {
+            if let Some(members) = self.channels.get_mut(channel) {
                 members.remove(&sid);
                 if members.is_empty() {
-                    self.channels.remove(&channel);
+                    self.channels.remove(channel);
                 }
             }
         }
+        member.joined
     }
 }
 
@@ -327,10 +390,10 @@ struct Queue {
 }
 
 impl Connection {
-    fn new(tenant: Arc<str>, unread: Arc<TenantUnread>, config: &RealtimeConfig) -> Self {
+    fn new(sid: Uuid, tenant: Arc<str>, unread: Arc<TenantUnread>, config: &RealtimeConfig) -> Self {
         unread.opened();
         Self {
-            sid: Uuid::new_v4(),
+            sid,
             tenant,
             session: Mutex::default(),
             rate: Mutex::new(Rate::new(config)),
@@ -464,7 +527,7 @@ impl Queue {
 }
 
 /// A bucket of tokens, one for each message, that fills at the rate a client may keep up.
-struct Rate {
+pub(crate) struct Rate {
     tokens: f64,
     burst: f64,
     per_second: f64,
@@ -472,12 +535,12 @@ struct Rate {
 }
 
 impl Rate {
-    fn new(config: &RealtimeConfig) -> Self {
+    pub(crate) fn new(config: &RealtimeConfig) -> Self {
         let burst = f64::from(config.burst);
         Self { tokens: burst, burst, per_second: f64::from(config.messages_per_second), filled: Instant::now() }
     }
 
-    fn take(&mut self, now: Instant) -> bool {
+    pub(crate) fn take(&mut self, now: Instant) -> bool {
         let passed = now.saturating_duration_since(self.filled).as_secs_f64();
         self.tokens = (self.tokens + passed * self.per_second).min(self.burst);
         self.filled = now;
@@ -596,7 +659,8 @@ pub(crate) mod tests {
         ben.authenticate(user("a", "ben"), "token");
         hub.join(&ben, "lobby").unwrap();
 
-        hub.broadcast_to("a", "lobby", &saying("for ben"), |who| who.user == "ben");
+        let readers = Readers { collection: "x_700_".into(), account: "account of ben".into(), owner: "ben".into() };
+        hub.broadcast_to("a", "lobby", &saying("for ben"), Some(&readers));
 
         assert!(unread(&ann).is_empty());
         assert_eq!(data(unread(&ben)), ["for ben"]);

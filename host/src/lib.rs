@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod edge;
 
 pub mod api;
+pub mod peers;
 pub mod trigger;
 
 pub mod event;

@@ -4,7 +4,7 @@
 //! either the old version or the new one.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
@@ -14,7 +14,7 @@ use crate::{
     listeners::{Listeners, Matched, matched},
     message::{MAX_NAME, Message},
     runtime::{Runtime, Uploaded, compile::UploadError},
-    store::{NewCode, NewVersion, Store, StoreError},
+    store::{NewCode, NewVersion, Store, StoreError, exchange::Outline},
     usage::Usage,
 };
 
@@ -138,6 +138,54 @@ impl Registry {
         listening
     }
 
+    /// A function by name, also when another node has added it just now.
+    pub async fn find(&self, tenant: &str, name: &str) -> Option<Arc<Function>> {
+        let known = self.get(tenant, name);
+        if known.is_some() || self.0.store.exchange().is_none_or(|exchange| exchange.is_alone()) {
+            return known;
+        }
+        if let Err(error) = self.refresh(tenant).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "it is not known which functions there are");
+        }
+        self.get(tenant, name)
+    }
+
+    /// Takes over what other nodes have changed of a tenant's functions.
+    pub async fn refresh(&self, tenant: &str) -> Result<()> {
+        let Some(exchange) = self.0.store.exchange() else { return Ok(()) };
+        let (this, tenant) = (self.clone(), tenant.to_owned());
+        whole(async move {
+            let _changing = this.0.changing.lock().await;
+            let outlines = exchange.outlines(&tenant).await?;
+            this.drop_others(&tenant, &outlines).await;
+            for outline in outlines {
+                let is_known = this.get(&tenant, &outline.name).is_some_and(|known| is_as(&known, &outline));
+                if !is_known && let Some(function) = this.0.store.function_by_id(&tenant, &outline.id).await? {
+                    this.set(function);
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Forgets the functions that are not among these.
+    async fn drop_others(&self, tenant: &str, outlines: &[Outline]) {
+        let ids: HashSet<&str> = outlines.iter().map(|outline| outline.id.as_str()).collect();
+        let gone: Vec<Arc<Function>> = {
+            let mut functions = self.0.functions.write().unwrap_or_else(PoisonError::into_inner);
+            let Some(functions) = functions.get_mut(tenant) else { return };
+            let gone = functions.values().filter(|function| !ids.contains(function.id.as_str())).cloned().collect();
+            functions.retain(|_, function| ids.contains(function.id.as_str()));
+            gone
+        };
+        for function in &gone {
+            self.0.listeners.remove(&function.tenant, &function.id);
+            self.0.usage.forget(&function.tenant, &function.id);
+        }
+        self.forget(gone.iter().map(|function| function.version.hash.clone()).collect()).await;
+    }
+
     /// Adds a function. It runs from the moment this returns.
     pub async fn add(
         &self,
@@ -151,6 +199,7 @@ impl Registry {
             return Err(RegistryError::Name(error));
         }
         check_trigger(trigger)?;
+        self.refresh(tenant).await?;
         if self.get(tenant, name).is_some() {
             return Err(StoreError::NameTaken(name.into()).into());
         }
@@ -182,6 +231,7 @@ impl Registry {
         settings: Settings,
     ) -> Result<Deployed> {
         let unknown = || RegistryError::Unknown(name.into());
+        self.refresh(tenant).await?;
         let current = self.get(tenant, name).ok_or_else(unknown)?;
         let trigger = trigger.filter(|trigger| !trigger.is_empty()).unwrap_or(&current.trigger);
         check_trigger(trigger)?;
@@ -205,6 +255,7 @@ impl Registry {
 
     /// Makes an earlier version current: the given one, or the one before the current.
     pub async fn rollback(&self, tenant: &str, name: &str, number: Option<i64>) -> Result<Arc<Function>> {
+        self.refresh(tenant).await?;
         let (this, tenant, name) = (self.clone(), tenant.to_owned(), name.to_owned());
         whole(async move {
             let _changing = this.0.changing.lock().await;
@@ -223,6 +274,7 @@ impl Registry {
 
     /// Removes a function with its versions and history; whether there was one. Runs in flight end normally.
     pub async fn delete(&self, tenant: &str, name: &str) -> Result<bool> {
+        self.refresh(tenant).await?;
         let (this, tenant, name) = (self.clone(), tenant.to_owned(), name.to_owned());
         whole(async move {
             let _changing = this.0.changing.lock().await;
@@ -298,6 +350,11 @@ impl Registry {
         functions.entry(function.tenant.clone()).or_default().insert(function.name.clone(), function.clone());
         function
     }
+}
+
+/// Whether a function is as the store says.
+fn is_as(known: &Function, outline: &Outline) -> bool {
+    known.id == outline.id && known.version.number == outline.version && known.trigger == outline.trigger
 }
 
 /// Makes a change to its end, also when whoever asked for it goes away: store and memory must not differ.

@@ -1,7 +1,9 @@
 //! What functions and tenants have used: runs of this minute and fuel of this day.
 //!
 //! Counted in memory, so that asking costs nothing; each recorded run brings the store's counters up to date, and from there
-//! they are read when the server starts. Minutes and days are those of UTC.
+//! they are read when the server starts. With several nodes recording a run also tells what the others have counted: a node
+//! knows as much of them as when it last recorded a run of the function or the tenant, so all together may exceed a quota by
+//! what each of them has running at the same time. Minutes and days are those of UTC.
 
 use std::{
     collections::HashMap,
@@ -15,6 +17,7 @@ use crate::{
     clock::Clock,
     function::Function,
     quota::{FunctionQuota, OwnQuota, TenantQuota},
+    run::Run,
     store::{Store, StoreError},
 };
 
@@ -75,8 +78,19 @@ struct Inner {
 #[derive(Default)]
 struct TenantUsage {
     own: OwnQuota,
-    used: Used,
-    functions: HashMap<String, Used>,
+    all: Counter,
+    functions: HashMap<String, Counter>,
+}
+
+/// What has been counted.
+#[derive(Clone, Copy, Default)]
+struct Counter {
+    /// By this process.
+    here: Used,
+    /// Of that, what it has recorded, or is about to.
+    recorded: Used,
+    /// By other processes: earlier ones, and other nodes.
+    elsewhere: Used,
 }
 
 impl Usage {
@@ -100,8 +114,8 @@ impl Usage {
         for KeptUsage { tenant, function, used } in store.usage().await? {
             let tenant = tenants.entry(tenant).or_default();
             match function.as_str() {
-                "" => tenant.used = used,
-                _ => drop(tenant.functions.insert(function, used)),
+                "" => tenant.all.elsewhere = used,
+                _ => tenant.functions.entry(function).or_default().elsewhere = used,
             }
         }
         *usage.lock() = tenants;
@@ -134,17 +148,13 @@ impl Usage {
         let now = self.0.clock.now();
         let tenants = self.lock();
         let used = tenants.get(&function.tenant).and_then(|tenant| tenant.functions.get(&function.id));
-        let mut used = used.copied().unwrap_or_default();
-        used.turn(now);
-        used
+        used.copied().unwrap_or_default().used(now)
     }
 
     /// What a tenant has used in this minute and on this day.
     pub fn used_by(&self, tenant: &str) -> Used {
         let now = self.0.clock.now();
-        let mut used = self.lock().get(tenant).map(|tenant| tenant.used).unwrap_or_default();
-        used.turn(now);
-        used
+        self.lock().get(tenant).map(|tenant| tenant.all).unwrap_or_default().used(now)
     }
 
     /// Counts a run that is about to start, unless a quota is used up.
@@ -154,9 +164,8 @@ impl Usage {
         let mut tenants = self.lock();
         let of_tenant = tenants.entry(function.tenant.clone()).or_default();
         let all = self.0.tenant.with(&of_tenant.own);
-        let own = of_tenant.functions.entry(function.id.clone()).or_default();
-        own.turn(now);
-        of_tenant.used.turn(now);
+        let counter = of_tenant.functions.entry(function.id.clone()).or_default();
+        let (own, together) = (counter.used(now), of_tenant.all.used(now));
 
         let the_function = format!("the function `{}`", function.name);
         let is_own_rate = function.version.limits.rate.is_some_and(|rate| rate == quota.rate);
@@ -168,22 +177,23 @@ impl Usage {
         let refusal = if own.runs >= quota.rate {
             let raise = raise(is_own_rate, "--rate", "function.rate");
             Some(too_often(&the_function, quota.rate, &raise, now))
-        } else if of_tenant.used.runs >= all.rate {
+        } else if together.runs >= all.rate {
             Some(too_often("this app", all.rate, &raise(false, "", "tenant.rate"), now))
         } else if own.fuel >= quota.fuel_per_day {
             let raise = raise(is_own_fuel, "--fuel-per-day", "function.fuel_per_day");
             Some(too_much(&the_function, quota.fuel_per_day, &raise, now))
-        } else if of_tenant.used.fuel >= all.fuel_per_day {
+        } else if together.fuel >= all.fuel_per_day {
             Some(too_much("this app", all.fuel_per_day, &raise(false, "", "tenant.fuel_per_day"), now))
         } else {
             None
         };
         if let Some(refusal) = refusal {
-            own.refused += 1;
-            return Err(Refused { is_first: own.refused == 1, ..refusal });
+            let here = counter.here(now);
+            here.refused += 1;
+            return Err(Refused { is_first: here.refused == 1, ..refusal });
         }
-        own.runs += 1;
-        of_tenant.used.runs += 1;
+        counter.here(now).runs += 1;
+        of_tenant.all.here(now).runs += 1;
         Ok(())
     }
 
@@ -192,9 +202,8 @@ impl Usage {
         let now = self.0.clock.now();
         let mut tenants = self.lock();
         let tenant = tenants.entry(function.tenant.clone()).or_default();
-        let own = tenant.functions.entry(function.id.clone()).or_default();
-        for used in [&mut tenant.used, &mut *own] {
-            used.turn(now);
+        let own = tenant.functions.entry(function.id.clone()).or_default().here(now);
+        for used in [tenant.all.here(now), &mut *own] {
             used.runs = used.runs.saturating_sub(1);
         }
         own.refused += 1;
@@ -206,19 +215,66 @@ impl Usage {
         let now = self.0.clock.now();
         let mut tenants = self.lock();
         let Some(tenant) = tenants.get_mut(&function.tenant) else { return };
-        for used in [Some(&mut tenant.used), tenant.functions.get_mut(&function.id)].into_iter().flatten() {
-            used.turn(now);
-            used.fuel = used.fuel.saturating_add(fuel);
+        for counter in [Some(&mut tenant.all), tenant.functions.get_mut(&function.id)].into_iter().flatten() {
+            let here = counter.here(now);
+            here.fuel = here.fuel.saturating_add(fuel);
+        }
+    }
+
+    /// Notes that a run is about to be recorded: what the store says afterwards includes it. To be called before
+    /// [`Self::learn`].
+    pub fn records(&self, run: &Run) {
+        self.change_recorded(run, u64::saturating_add);
+    }
+
+    /// Takes it back: the run was not recorded.
+    pub fn not_recorded(&self, run: &Run) {
+        self.change_recorded(run, u64::saturating_sub);
+    }
+
+    fn change_recorded(&self, run: &Run, change: fn(u64, u64) -> u64) {
+        let ((minute, _), (_, day)) = (minute_and_day(run.started), minute_and_day(run.completed));
+        let fuel = u64::try_from(run.fuel).unwrap_or_default();
+        let mut tenants = self.lock();
+        let Some(tenant) = tenants.get_mut(&run.tenant) else { return };
+        for counter in [Some(&mut tenant.all), tenant.functions.get_mut(&run.function)].into_iter().flatten() {
+            let recorded = &mut counter.recorded;
+            // As the store does it: what is late does not count any more.
+            recorded.turn_to(minute.max(recorded.minute), day.max(recorded.day));
+            if recorded.minute == minute {
+                recorded.runs = change(recorded.runs, 1);
+            }
+            if recorded.day == day {
+                recorded.fuel = change(recorded.fuel, fuel);
+            }
+        }
+    }
+
+    /// Takes over what the store's counters say of other nodes, after a run was recorded.
+    pub fn learn(&self, counters: &[KeptUsage]) {
+        let mut tenants = self.lock();
+        for KeptUsage { tenant, function, used } in counters {
+            let Some(tenant) = tenants.get_mut(tenant) else { continue };
+            let counter = match function.as_str() {
+                "" => Some(&mut tenant.all),
+                function => tenant.functions.get_mut(function),
+            };
+            if let Some(counter) = counter {
+                counter.learn(used);
+            }
         }
     }
 
     /// Tenants and ids of the functions that have run so many times in this minute.
     pub fn often(&self, times: u64) -> Vec<(String, String)> {
         let (minute, _) = minute_and_day(self.0.clock.now());
-        let is_often = |used: &Used| used.minute == minute && used.runs >= times;
+        let is_often = |counter: &Counter| counter.here.minute == minute && counter.here.runs >= times;
         let tenants = self.lock();
-        let all = tenants.iter().flat_map(|(tenant, usage)| usage.functions.iter().map(move |used| (tenant, used)));
-        all.filter(|(_, (_, used))| is_often(used)).map(|(tenant, (id, _))| (tenant.clone(), id.clone())).collect()
+        let all =
+            tenants.iter().flat_map(|(tenant, usage)| usage.functions.iter().map(move |counter| (tenant, counter)));
+        all.filter(|(_, (_, counter))| is_often(counter))
+            .map(|(tenant, (id, _))| (tenant.clone(), id.clone()))
+            .collect()
     }
 
     /// Forgets a function that was deleted. What it used stays with its tenant.
@@ -233,10 +289,46 @@ impl Usage {
     }
 }
 
+impl Counter {
+    /// What has been counted in the minute and on the day of a time.
+    fn used(mut self, now: DateTime<Utc>) -> Used {
+        self.elsewhere.turn(now);
+        let Used { runs, fuel, .. } = self.elsewhere;
+        let here = self.here(now);
+        Used { runs: here.runs + runs, fuel: here.fuel.saturating_add(fuel), ..*here }
+    }
+
+    fn here(&mut self, now: DateTime<Utc>) -> &mut Used {
+        self.here.turn(now);
+        &mut self.here
+    }
+
+    /// What the store has counted and this process has not recorded is of others. Within a minute or a day it only grows: what
+    /// is under way here may be in the one number and not yet in the other.
+    fn learn(&mut self, all: &Used) {
+        let others = |all: u64, recorded: u64| all.saturating_sub(recorded);
+        let Self { recorded, elsewhere, .. } = self;
+        if all.minute >= elsewhere.minute {
+            let runs = others(all.runs, if recorded.minute == all.minute { recorded.runs } else { 0 });
+            let known = if elsewhere.minute == all.minute { elsewhere.runs } else { 0 };
+            (elsewhere.minute, elsewhere.runs) = (all.minute, runs.max(known));
+        }
+        if all.day >= elsewhere.day {
+            let fuel = others(all.fuel, if recorded.day == all.day { recorded.fuel } else { 0 });
+            let known = if elsewhere.day == all.day { elsewhere.fuel } else { 0 };
+            (elsewhere.day, elsewhere.fuel) = (all.day, fuel.max(known));
+        }
+    }
+}
+
 impl Used {
     /// Begins anew what is of an earlier minute or day.
     fn turn(&mut self, now: DateTime<Utc>) {
         let (minute, day) = minute_and_day(now);
+        self.turn_to(minute, day);
+    }
+
+    fn turn_to(&mut self, minute: i64, day: i64) {
         if self.minute != minute {
             (self.minute, self.runs, self.refused) = (minute, 0, 0);
         }
@@ -272,4 +364,55 @@ fn too_much(who: &str, fuel: u64, raise: &str, now: DateTime<Utc>) -> Refused {
 fn until_next(period: i64, now: DateTime<Utc>) -> Duration {
     let left = period - now.timestamp().rem_euclid(period);
     Duration::from_secs(u64::try_from(left).unwrap_or(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counted(runs: u64, fuel: u64) -> Used {
+        Used { minute: 5, runs, refused: 0, day: 1, fuel }
+    }
+
+    #[test]
+    fn what_others_have_counted_is_what_the_store_says_without_ones_own() {
+        let mut counter = Counter { recorded: counted(2, 20), ..Counter::default() };
+
+        counter.learn(&counted(7, 120));
+        assert_eq!((counter.elsewhere.runs, counter.elsewhere.fuel), (5, 100));
+        // An answer that was overtaken says less.
+        counter.learn(&counted(6, 110));
+        assert_eq!((counter.elsewhere.runs, counter.elsewhere.fuel), (5, 100));
+        counter.recorded = counted(3, 30);
+        counter.learn(&counted(10, 150));
+        assert_eq!((counter.elsewhere.runs, counter.elsewhere.fuel), (7, 120));
+    }
+
+    #[test]
+    fn each_minute_and_each_day_begins_anew() {
+        let mut counter = Counter { recorded: counted(2, 20), ..Counter::default() };
+        counter.learn(&counted(7, 120));
+
+        counter.learn(&Used { minute: 6, ..counted(1, 121) });
+        assert_eq!(
+            (counter.elsewhere.runs, counter.elsewhere.fuel),
+            (1, 101),
+            "nothing of this minute is recorded here"
+        );
+        counter.learn(&Used { day: 2, minute: 7, ..counted(0, 3) });
+        assert_eq!((counter.elsewhere.runs, counter.elsewhere.fuel), (0, 3));
+        counter.learn(&counted(100, 1_000));
+        assert_eq!((counter.elsewhere.runs, counter.elsewhere.fuel), (0, 3), "late");
+    }
+
+    #[test]
+    fn others_runs_count_until_their_minute_is_over() {
+        let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap_or_default();
+        let mut counter = Counter::default();
+        counter.here(at(300)).runs = 3;
+        counter.learn(&counted(4, 0));
+
+        assert_eq!(counter.used(at(359)).runs, 7);
+        assert_eq!(counter.used(at(360)).runs, 0);
+    }
 }

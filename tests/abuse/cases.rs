@@ -519,7 +519,7 @@ const CASES: &[Case] = &[
         ],
         &[],
     ),
-    case("C-11", "two servers have one schedule", &[], &["Postgres"]),
+    case("C-11", "two servers have one schedule", &["nodes::a_tick_is_done_once_whichever_node_has_the_task"], &[]),
     case(
         "C-12",
         "a run is killed",

@@ -84,6 +84,14 @@ impl Connection {
         connection
     }
 
+    /// Posts to another server from now on, as a load balancer may do it; for SSE.
+    pub fn post_to(&mut self, other: &Caller) {
+        match &mut self.outgoing {
+            Outgoing::Sse(caller) => caller.url = other.url.clone(),
+            Outgoing::WebSocket(_) => unreachable!("a WebSocket has one server"),
+        }
+    }
+
     /// Signs in with a session, which has to work.
     pub async fn authenticate(&mut self, session: &str) {
         self.token = session.into();

@@ -70,6 +70,11 @@ impl Tenant {
         User::of(self.anybody.with_token(&text(&session.ok()))).await
     }
 
+    /// The user whose session this is.
+    pub async fn whoever_has(&self, session: &str) -> User {
+        User::of(self.anybody.with_token(session)).await
+    }
+
     /// A new user in the account of another one.
     pub async fn colleague_of(&self, user: &User) -> User {
         let email = format!("{}@example.com", fresh("colleague"));

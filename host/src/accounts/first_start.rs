@@ -50,9 +50,11 @@ impl Accounts {
 
     async fn bootstrap_dev(&self) -> anyhow::Result<FirstKeys> {
         if self.tenant(DEV_TENANT).await?.is_none() {
-            self.add_tenant(DEV_TENANT.into(), DEV_EMAIL.into(), DEV_PASSWORD.into())
-                .await
-                .context("the development app could not be made")?;
+            let made = self.add_tenant(DEV_TENANT.into(), DEV_EMAIL.into(), DEV_PASSWORD.into()).await;
+            // Another node that starts at the same time may have been first.
+            if self.tenant(DEV_TENANT).await?.is_none() {
+                made.context("the development app could not be made")?;
+            }
         }
         Ok(FirstKeys {
             public_key: DEV_TENANT.into(),
@@ -89,6 +91,8 @@ pub(super) async fn operator_token(store: &dyn Store) -> Result<(String, Option<
     }
     let token = format!("operator_{}", random_secret(40));
     let hash = secret_hash(&token);
-    store.set_setting(OPERATOR_SETTING, &hash).await?;
-    Ok((hash, Some(token)))
+    // Another node that starts at the same time may have been first.
+    let kept = store.add_setting(OPERATOR_SETTING, &hash).await?;
+    let is_first = kept == hash;
+    Ok((kept, is_first.then_some(token)))
 }

@@ -24,7 +24,7 @@ pub fn routes() -> Router<App> {
 }
 
 async fn list(Root(who): Root, State(app): State<App>, Path(name): Path<String>) -> Result<Response, ApiError> {
-    let function = function(&app, &who, &name)?;
+    let function = function(&app, &who, &name).await?;
     Ok(json_value(StatusCode::OK, &app.store.dead_letters(&who.tenant, &function, SHOWN).await?))
 }
 
@@ -33,7 +33,7 @@ async fn resend(
     State(app): State<App>,
     Path((name, id)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
-    let (function, id) = (function(&app, &who, &name)?, number(&id)?);
+    let (function, id) = (function(&app, &who, &name).await?, number(&id)?);
     let resent = app.store.resend(&who.tenant, &function, id).await?;
     some(id, resent, &name)?;
     Ok(json_value(StatusCode::OK, &json!({ "resent": resent })))
@@ -44,14 +44,14 @@ async fn forget(
     State(app): State<App>,
     Path((name, id)): Path<(String, String)>,
 ) -> Result<Response, ApiError> {
-    let (function, id) = (function(&app, &who, &name)?, number(&id)?);
+    let (function, id) = (function(&app, &who, &name).await?, number(&id)?);
     let forgotten = app.store.forget_dead(&who.tenant, &function, id).await?;
     some(id, forgotten, &name)?;
     Ok(json_value(StatusCode::OK, &json!({ "deleted": forgotten })).into_response())
 }
 
-fn function(app: &App, who: &Identity, name: &str) -> Result<String, ApiError> {
-    let function = app.registry.get(&who.tenant, name).ok_or_else(|| RegistryError::Unknown(name.to_owned()))?;
+async fn function(app: &App, who: &Identity, name: &str) -> Result<String, ApiError> {
+    let function = app.registry.find(&who.tenant, name).await.ok_or_else(|| RegistryError::Unknown(name.to_owned()))?;
     Ok(function.id.clone())
 }
 

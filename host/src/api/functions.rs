@@ -222,7 +222,7 @@ async fn update(
         None if name.is_empty() => return Err(RegistryError::Unknown(id).into()),
         None => name,
     };
-    let current = app.registry.get(&who.tenant, &name).ok_or_else(|| RegistryError::Unknown(name.clone()))?;
+    let current = app.registry.find(&who.tenant, &name).await.ok_or_else(|| RegistryError::Unknown(name.clone()))?;
     // These can be changed without sending the code again.
     let changes_settings = !limits.is_empty() || delivery.is_some();
     let limits = own_limits(&app, current.version.limits, &limits)?;
@@ -341,7 +341,7 @@ pub(super) fn usage_of(app: &App, function: &Function) -> UsageView {
 }
 
 async fn delete(Root(who): Root, State(app): State<App>, Path(name): Path<String>) -> Answer {
-    let function = app.registry.get(&who.tenant, &name);
+    let function = app.registry.find(&who.tenant, &name).await;
     let deleted = app.registry.delete(&who.tenant, &name).await?;
     if let Some(function) = function.filter(|_| deleted) {
         app.usage.forget(&who.tenant, &function.id);
@@ -370,7 +370,7 @@ async fn rollback(
 /// The function's component, self-contained: it runs wherever the world is provided. One that was uploaded is given back as it
 /// came.
 async fn wasm(Root(who): Root, State(app): State<App>, Path(name): Path<String>) -> Answer {
-    let function = app.registry.get(&who.tenant, &name).ok_or_else(|| RegistryError::Unknown(name.clone()))?;
+    let function = app.registry.find(&who.tenant, &name).await.ok_or_else(|| RegistryError::Unknown(name.clone()))?;
     let component = match &function.version.code {
         Code::JavaScript { source, .. } => {
             let allowance = Duration::from_millis(app.usage.of_tenant(&who.tenant).compile_ms);
@@ -396,7 +396,8 @@ async fn execute(
 ) -> Answer {
     let function = app
         .registry
-        .get(&who.tenant, &name)
+        .find(&who.tenant, &name)
+        .await
         .filter(|function| who.is_root() || function.trigger == WEB_TRIGGER)
         .ok_or(RegistryError::Unknown(name))?;
     run(&app, who, function, &query, &headers, &body).await
@@ -410,7 +411,7 @@ async fn sudo_execute(
     headers: HeaderMap,
     RawBody(body): RawBody,
 ) -> Answer {
-    let function = app.registry.get(&who.tenant, &name).ok_or(RegistryError::Unknown(name))?;
+    let function = app.registry.find(&who.tenant, &name).await.ok_or(RegistryError::Unknown(name))?;
     run(&app, who, function, &query, &headers, &body).await
 }
 

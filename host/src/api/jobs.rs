@@ -86,7 +86,7 @@ struct JobView {
 async fn add(Caller(who): Caller, State(app): State<App>, RawBody(body): RawBody) -> Answer {
     let body: JobBody = object(&body)?;
     // Users reach `web` functions only, now and later.
-    let function = app.registry.get(&who.tenant, &body.function);
+    let function = app.registry.find(&who.tenant, &body.function).await;
     let function = function
         .filter(|function| who.is_root() || function.trigger == WEB_TRIGGER)
         .ok_or_else(|| RegistryError::Unknown(body.function.clone()))?;

@@ -58,6 +58,7 @@ async fn events(
 async fn receive(
     State(app): State<App>,
     PublicKey(tenant): PublicKey,
+    CallerAddress(client): CallerAddress,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<bool>, ApiError> {
@@ -67,8 +68,9 @@ async fn receive(
         None => ApiError::TooLarge(format!("a message has at most {limit} bytes; send less")),
     })?;
     let message: Message = super::extract::object(&body)?;
-    if let Some(connection) = app.hub.find(&tenant.id, &message.sid) {
-        conversation(&app, &connection).receive_post(message, bearer(&headers)).await;
+    match app.hub.find(&tenant.id, &message.sid) {
+        Some(connection) => conversation(&app, &connection).receive_post(message, bearer(&headers)).await,
+        None => app.peers.forward(&tenant.id, message, bearer(&headers), client).await,
     }
     Ok(Json(true))
 }

@@ -1,11 +1,7 @@
 //! Events that waited in the store and are due again: those that failed, that there was no room for, or that an earlier process
 //! left behind.
 
-use std::{
-    collections::HashSet,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
@@ -14,25 +10,12 @@ use crate::{clock::Clock, event::Event, event_queue::EventSender, store::Store};
 /// How often is looked for due events.
 const POLL: Duration = Duration::from_millis(500);
 
-/// How often the store hears that this process lives.
-const BEAT: Duration = Duration::from_secs(5);
-
 /// How many are taken at once.
 const BATCH: u32 = 256;
 
 /// Hands due events to the dispatcher until `stop`.
 pub async fn take_up(store: Arc<dyn Store>, events: EventSender, clock: Arc<Clock>, stop: CancellationToken) {
-    let mut beaten = Instant::now();
     loop {
-        if beaten.elapsed() >= BEAT {
-            beaten = Instant::now();
-            if let Err(error) = store.beat().await {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "the database did not hear that this server lives"
-                );
-            }
-        }
         let all = match store.claim(clock.now(), BATCH).await {
             Ok(claimed) => hand_over(&*store, &events, &clock, claimed).await,
             Err(error) => {

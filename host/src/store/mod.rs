@@ -26,12 +26,14 @@ use crate::{
 };
 
 pub use amounts::MAX_CHANGED;
+pub use exchange::{Beat, Exchange};
 pub use indexes::FieldIndex;
 pub use outbox::{DeadLetter, Failure};
 pub use transaction::{Committed, Done, Fingerprint, Planned, Step, Stored, Transaction, Updated};
 
 mod amounts;
 mod columns;
+pub mod exchange;
 mod indexes;
 mod outbox;
 pub mod postgres;
@@ -216,11 +218,16 @@ pub trait Store: Send + Sync {
     /// Whether the database answers.
     async fn ping(&self) -> Result<(), StoreError>;
 
-    /// Ends all connections after their last statement; for shutdown.
+    /// Gives back what this process has in hand, and ends all connections after their last statement; for shutdown.
     async fn close(&self);
+
+    /// The way to other nodes; `None` for a store that only one process can use.
+    fn exchange(&self) -> Option<Arc<dyn Exchange>>;
 
     /// A setting of the server itself (the hash of the operator token, for instance).
     async fn setting(&self, key: &str) -> Result<Option<String>, StoreError>;
+    /// Sets one unless it is set already; what it is then. Of several nodes that try, one succeeds.
+    async fn add_setting(&self, key: &str, value: &str) -> Result<String, StoreError>;
     /// Sets one.
     async fn set_setting(&self, key: &str, value: &str) -> Result<(), StoreError>;
 
@@ -319,8 +326,9 @@ pub trait Store: Send + Sync {
     /// Removes a function with its versions and runs; whether there was one.
     async fn delete_function(&self, tenant: &str, name: &str) -> Result<bool, StoreError>;
 
-    /// Records a run (dropped when its function is gone), sets the function's `last_run`, and counts what it used.
-    async fn record_run(&self, run: &Run) -> Result<(), StoreError>;
+    /// Records a run (dropped when its function is gone), sets the function's `last_run`, and counts what it used. Returns the
+    /// counters of the function and of its tenant if other processes may have changed them.
+    async fn record_run(&self, run: &Run) -> Result<Vec<KeptUsage>, StoreError>;
     /// The last `limit` runs of a function, oldest first.
     async fn runs(&self, tenant: &str, function: &str, limit: u32) -> Result<Vec<Run>, StoreError>;
     /// The figures of a function's newest `limit` runs that started at `since` or later, without their logs, and the last of all
@@ -347,13 +355,13 @@ pub trait Store: Send + Sync {
     /// Takes deliveries in hand that are due and in nobody's hands, at most `limit`; their events in order.
     async fn claim(&self, now: DateTime<Utc>, limit: u32) -> Result<Vec<Event>, StoreError>;
     /// Says that this process lives, every few seconds, and takes from processes what they have in hand that do not any more.
-    async fn beat(&self) -> Result<(), StoreError>;
+    async fn beat(&self) -> Result<Beat, StoreError>;
     /// Gives back deliveries that this process has in hand and has no room for, and what stands behind them. They are due at
     /// `at`.
     async fn release(&self, deliveries: Vec<i64>, at: DateTime<Utc>) -> Result<(), StoreError>;
     /// Notes that a delivery did not succeed, with the run when there was one. It and those behind it are given back.
-    /// [`StoreError::ClaimLost`] when it is not in this process' hands.
-    async fn fail(&self, failure: Failure, run: Option<Run>) -> Result<(), StoreError>;
+    /// [`StoreError::ClaimLost`] when it is not in this process' hands. Returns the same as [`Self::record_run`].
+    async fn fail(&self, failure: Failure, run: Option<Run>) -> Result<Vec<KeptUsage>, StoreError>;
     /// The deliveries to a function that are tried no more, oldest first.
     async fn dead_letters(&self, tenant: &str, function: &str, limit: u32) -> Result<Vec<DeadLetter>, StoreError>;
     /// Lets one of them, or all, be tried again; how many.
@@ -363,7 +371,7 @@ pub trait Store: Send + Sync {
 
     /// Queues a mail.
     async fn queue_mail(&self, mail: &Mail) -> Result<(), StoreError>;
-    /// Unsent mails whose next attempt is due, oldest first.
+    /// Unsent mails whose next attempt is due, oldest first. They are this process' to send: no other gets them while it lives.
     async fn due_mails(&self, now: DateTime<Utc>, limit: u32) -> Result<Vec<QueuedMail>, StoreError>;
     /// Notes that a mail was handed over, and what is kept of it.
     async fn mail_sent(&self, id: &str, at: DateTime<Utc>, kept: &MailMessage) -> Result<(), StoreError>;

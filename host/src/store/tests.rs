@@ -53,7 +53,7 @@ pub mod cluster;
 mod concurrency;
 mod documents;
 pub(super) mod filters;
-mod functions;
+pub(super) mod functions;
 pub(super) mod indexes;
 mod mails;
 mod outbox;
@@ -112,7 +112,7 @@ fn tenant(id: &str) -> NewTenant {
 }
 
 /// Somebody of a tenant, which is added when it is not there.
-async fn somebody(store: &dyn Store, tenant: &str, account: &str, name: &str) -> Identity {
+pub(super) async fn somebody(store: &dyn Store, tenant: &str, account: &str, name: &str) -> Identity {
     if store.tenant(tenant).await.unwrap().is_none() {
         store.add_tenant(self::tenant(tenant)).await.unwrap();
     }
@@ -243,6 +243,12 @@ on_every_store! {
 
         assert_eq!(store.setting("operator").await.unwrap(), Some("two".into()));
         assert_eq!(store.setting("other").await.unwrap(), Some(String::new()));
+    }
+
+    async fn a_setting_is_made_once(store) {
+        assert_eq!(store.add_setting("operator", "one").await.unwrap(), "one");
+        assert_eq!(store.add_setting("operator", "two").await.unwrap(), "one");
+        assert_eq!(store.setting("operator").await.unwrap(), Some("one".into()));
     }
 
     async fn a_closed_store_refuses_in_an_error(store) {

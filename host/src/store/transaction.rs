@@ -10,6 +10,7 @@ use crate::{
     listeners::Listener,
     mail::Mail,
     run::Run,
+    usage::KeptUsage,
 };
 
 /// Steps that one identity takes, in their order, in one transaction of the database, with everything that has to be kept or
@@ -55,6 +56,8 @@ pub struct Committed {
     /// The events of all changed documents, in order, and then those of the messages; each in the hands of this process for the
     /// functions in its deliveries.
     pub events: Vec<Event>,
+    /// What recording the run returned, see [`Store::record_run`](super::Store::record_run).
+    pub usage: Vec<KeptUsage>,
 }
 
 impl Transaction {

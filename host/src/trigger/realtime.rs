@@ -79,6 +79,14 @@ impl Conversation<'_> {
         }
     }
 
+    /// Does what a message asks for that was posted to another node, which knows whose session came with it.
+    pub async fn receive_from_afar(&self, message: Message, user: Option<&str>) {
+        let is_proven = self.connection.session().is_none_or(|session| user == Some(session.identity.user.as_str()));
+        if is_proven && self.is_within_rate().await {
+            self.act(message).await;
+        }
+    }
+
     /// Returns when the connection has to end: nobody authenticates, or the session is over.
     pub async fn supervise(&self) -> End {
         let opened = Instant::now();
@@ -135,7 +143,7 @@ impl Conversation<'_> {
             "echo" => self.echo(message),
             "auth" => self.authenticate(message).await,
             "join" => self.join(message).await,
-            "presence" => self.presence(message),
+            "presence" => self.presence(message).await,
             "chan_in" => self.chan_in(message).await,
             unknown if unknown.len() > MAX_NAME => {
                 self.refuse(format!("a message's type has at most {MAX_NAME} bytes; this one has {}", unknown.len()));
@@ -182,6 +190,8 @@ impl Conversation<'_> {
         let room = self.channels.room(&event).await?;
         let is_new =
             hub.join(self.connection, &channel).map_err(|too_many| ChannelError::Invalid(too_many.to_string()))?;
+        // Whoever is told that they are a member hears what others say from then on, on whichever node.
+        hub.elsewhere().settled().await;
         self.reply("ok", channel.clone());
         if !is_new {
             return Ok(());
@@ -193,12 +203,12 @@ impl Conversation<'_> {
         Ok(())
     }
 
-    fn presence(&self, message: Message) {
+    async fn presence(&self, message: Message) {
         if self.session_or_refuse().is_none() {
             return;
         }
         let channel = message.data;
-        let members = self.channels.hub().presence(self.connection.tenant(), &channel);
+        let members = self.channels.presence(self.connection.tenant(), &channel).await;
         self.send(Message { data: members.to_string(), channel, ..self.message("presence") });
     }
 

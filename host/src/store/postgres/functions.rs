@@ -4,7 +4,7 @@ use bytes::Bytes;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Result, outbox, usage};
+use super::{Result, exchange, outbox, usage};
 use crate::{
     function::{COMPONENT, Function, JAVASCRIPT, Version},
     store::{
@@ -47,6 +47,7 @@ pub async fn add(
         return Err(StoreError::NameTaken(name.into()));
     }
     insert_version(db, &id, 1, version).await?;
+    exchange::changed(db, tenant).await?;
     by_id(db, tenant, &id).await?.ok_or(StoreError::Database(sqlx::Error::RowNotFound))
 }
 
@@ -68,6 +69,7 @@ pub async fn add_version(
     insert_version(db, function, number, version).await?;
     let update = r#"update functions set version = $1, "trigger" = $2 where id = $3"#;
     sqlx::query(update).bind(number).bind(trigger).bind(function).execute(&mut *db).await?;
+    exchange::changed(db, tenant).await?;
     by_id(db, tenant, function).await
 }
 
@@ -105,6 +107,7 @@ pub async fn set_version(db: &mut PgConnection, tenant: &str, function: &str, nu
     if set.rows_affected() == 0 {
         return Ok(None);
     }
+    exchange::changed(db, tenant).await?;
     by_id(db, tenant, function).await
 }
 
@@ -177,5 +180,6 @@ pub async fn delete(db: &mut PgConnection, tenant: &str, name: &str) -> Result<b
     };
     usage::forget(db, tenant, &id).await?;
     outbox::forget_unwanted(db, tenant).await?;
+    exchange::changed(db, tenant).await?;
     Ok(true)
 }

@@ -23,9 +23,23 @@ pub async fn queue(db: &mut PgConnection, mail: &Mail) -> Result<()> {
     Ok(())
 }
 
-pub async fn due(db: &mut PgConnection, now: DateTime<Utc>, limit: u32) -> Result<Vec<QueuedMail>> {
-    let due = "select * from mails where next_attempt <= $1 order by created, seq limit $2";
-    Ok(sqlx::query_as(due).bind(micros(now)).bind(i64::from(limit)).fetch_all(db).await?)
+/// Takes mails for `node`: those that are due, unless another node that lives is sending them.
+pub async fn due(db: &mut PgConnection, node: &str, now: DateTime<Utc>, limit: u32) -> Result<Vec<QueuedMail>> {
+    let is_any = "select exists (select 1 from mails where next_attempt <= $1)";
+    if !sqlx::query_scalar(is_any).bind(micros(now)).fetch_one(&mut *db).await? {
+        return Ok(Vec::new());
+    }
+    let due = "
+        with taken as (
+            update mails set owner = $1 where seq in (
+                select seq from mails
+                where next_attempt <= $2
+                    and (owner is null or owner = $1
+                        or not exists (select 1 from nodes where id = mails.owner and lease >= now()))
+                order by created, seq limit $3 for update skip locked)
+            returning *)
+        select * from taken order by created, seq";
+    Ok(sqlx::query_as(due).bind(node).bind(micros(now)).bind(i64::from(limit)).fetch_all(db).await?)
 }
 
 pub async fn sent(db: &mut PgConnection, id: &str, at: DateTime<Utc>, kept: &MailMessage) -> Result<()> {
@@ -37,7 +51,8 @@ pub async fn sent(db: &mut PgConnection, id: &str, at: DateTime<Utc>, kept: &Mai
 }
 
 pub async fn failed(db: &mut PgConnection, id: &str, error: &str, retry_at: DateTime<Utc>) -> Result<()> {
-    let failed = "update mails set attempts = attempts + 1, next_attempt = $1, error = $2 where id = $3";
+    let failed = "
+        update mails set attempts = attempts + 1, next_attempt = $1, error = $2, owner = null where id = $3";
     sqlx::query(failed).bind(micros(retry_at)).bind(storable(error)).bind(id).execute(db).await?;
     Ok(())
 }

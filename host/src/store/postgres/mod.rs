@@ -5,7 +5,10 @@
 
 use std::{
     borrow::Cow,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -16,9 +19,10 @@ use sqlx::{Connection as _, Executor as _, PgConnection, PgPool, pool::PoolConne
 use tokio::{sync::Semaphore, time};
 use uuid::Uuid;
 
+use self::exchange::PgExchange;
 use super::{
-    Begun, Committed, DeadLetter, Done, Due, Failure, FieldIndex, NewTenant, NewVersion, Store, StoreError, Stored,
-    Transaction, took_too_long,
+    Beat, Begun, Committed, DeadLetter, Done, Due, Exchange, Failure, FieldIndex, NewTenant, NewVersion, Store,
+    StoreError, Stored, Transaction, took_too_long,
 };
 use crate::{
     config::Database,
@@ -39,6 +43,7 @@ use crate::{
 mod conditions;
 mod documents;
 mod errors;
+mod exchange;
 mod functions;
 pub(crate) mod indexes;
 mod jobs;
@@ -77,6 +82,7 @@ pub struct Postgres {
     patience: Duration,
     /// Whether the last call found the database away.
     is_away: AtomicBool,
+    exchange: Arc<PgExchange>,
 }
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -89,9 +95,11 @@ impl Postgres {
         let pool = open::open(url, settings).await?;
         let turn = Duration::from_millis(settings.acquire_ms);
         let statement = Duration::from_millis(settings.statement_ms);
+        let node = Uuid::new_v4().to_string();
         let store = Self {
+            exchange: PgExchange::new(pool.clone(), node.clone(), turn + statement),
             pool,
-            node: Uuid::new_v4().to_string(),
+            node,
             searches: Semaphore::new(settings.connections.div_ceil(2) as usize),
             turn,
             patience: turn + STATEMENTS * statement,
@@ -196,12 +204,27 @@ impl Store for Postgres {
     }
 
     async fn close(&self) {
+        if !self.pool.is_closed()
+            && let Ok(Err(error)) | Err(error) = time::timeout(self.turn, self.exchange.leave())
+                .await
+                .map_err(|_| StoreError::Unavailable(sqlx::Error::PoolTimedOut))
+        {
+            tracing::warn!(error = &error as &dyn std::error::Error, "other nodes do not know yet that this one ends");
+        }
         // Whoever holds a connection has had the time to give it back.
         let _ = time::timeout(self.turn, self.pool.close()).await;
     }
 
+    fn exchange(&self) -> Option<Arc<dyn Exchange>> {
+        Some(self.exchange.clone())
+    }
+
     async fn setting(&self, key: &str) -> Result<Option<String>> {
         self.within(async { settings::get(&mut *self.connection().await?, key).await }).await
+    }
+
+    async fn add_setting(&self, key: &str, value: &str) -> Result<String> {
+        self.within(async { settings::add(&mut *self.connection().await?, key, value).await }).await
     }
 
     async fn set_setting(&self, key: &str, value: &str) -> Result<()> {
@@ -222,7 +245,13 @@ impl Store for Postgres {
     }
 
     async fn set_quota(&self, tenant: &str, quota: &OwnQuota) -> Result<bool> {
-        self.within(async { tenants::set_quota(&mut *self.connection().await?, tenant, quota).await }).await
+        self.within(async {
+            let mut transaction = self.pool.begin().await?;
+            let set = tenants::set_quota(&mut transaction, tenant, quota).await?;
+            transaction.commit().await?;
+            Ok(set)
+        })
+        .await
     }
 
     async fn tenants(&self) -> Result<Vec<Tenant>> {
@@ -250,11 +279,23 @@ impl Store for Postgres {
     }
 
     async fn update_user(&self, user: &User) -> Result<bool> {
-        self.within(async { users::update(&mut *self.connection().await?, user).await }).await
+        self.within(async {
+            let mut transaction = self.pool.begin().await?;
+            let updated = users::update(&mut transaction, user).await?;
+            transaction.commit().await?;
+            Ok(updated)
+        })
+        .await
     }
 
     async fn delete_user(&self, tenant: &str, id: &str) -> Result<bool> {
-        self.within(async { users::delete(&mut *self.connection().await?, tenant, id).await }).await
+        self.within(async {
+            let mut transaction = self.pool.begin().await?;
+            let deleted = users::delete(&mut transaction, tenant, id).await?;
+            transaction.commit().await?;
+            Ok(deleted)
+        })
+        .await
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<Committed> {
@@ -265,19 +306,12 @@ impl Store for Postgres {
         Ok(self.transact(&transaction, false).await?.done)
     }
 
-    async fn beat(&self) -> Result<()> {
-        let released = self
-            .within(async {
-                let mut db = self.pool.begin().await?;
-                let released = outbox::beat(&mut db, &self.node).await?;
-                db.commit().await?;
-                Ok(released)
-            })
-            .await?;
+    async fn beat(&self) -> Result<Beat> {
+        let (beat, released) = self.within(self.exchange.beat()).await?;
         if released > 0 {
             tracing::info!(events = released, "events that a server had in hand which is gone are taken up again");
         }
-        Ok(())
+        Ok(beat)
     }
 
     async fn claim(&self, now: DateTime<Utc>, limit: u32) -> Result<Vec<Event>> {
@@ -298,11 +332,12 @@ impl Store for Postgres {
         self.within(async { outbox::release(&mut *self.connection().await?, &self.node, &deliveries, at).await }).await
     }
 
-    async fn fail(&self, failure: Failure, run: Option<Run>) -> Result<()> {
+    async fn fail(&self, failure: Failure, run: Option<Run>) -> Result<Vec<KeptUsage>> {
         self.within(async {
             let mut db = self.pool.begin().await?;
-            outbox::fail(&mut db, &self.node, &failure, run.as_ref()).await?;
-            Ok(db.commit().await?)
+            let usage = outbox::fail(&mut db, &self.node, &failure, run.as_ref()).await?;
+            db.commit().await?;
+            Ok(usage)
         })
         .await
     }
@@ -418,8 +453,13 @@ impl Store for Postgres {
     }
 
     async fn set_version(&self, tenant: &str, function: &str, number: i64) -> Result<Option<Function>> {
-        self.within(async { functions::set_version(&mut *self.connection().await?, tenant, function, number).await })
-            .await
+        self.within(async {
+            let mut transaction = self.pool.begin().await?;
+            let function = functions::set_version(&mut transaction, tenant, function, number).await?;
+            transaction.commit().await?;
+            Ok(function)
+        })
+        .await
     }
 
     async fn function(&self, tenant: &str, name: &str) -> Result<Option<Function>> {
@@ -471,11 +511,12 @@ impl Store for Postgres {
         .await
     }
 
-    async fn record_run(&self, run: &Run) -> Result<()> {
+    async fn record_run(&self, run: &Run) -> Result<Vec<KeptUsage>> {
         self.within(async {
             let mut transaction = self.pool.begin().await?;
-            runs::record(&mut transaction, run).await?;
-            Ok(transaction.commit().await?)
+            let usage = runs::record(&mut transaction, run).await?;
+            transaction.commit().await?;
+            Ok(usage)
         })
         .await
     }
@@ -521,7 +562,7 @@ impl Store for Postgres {
     }
 
     async fn due_mails(&self, now: DateTime<Utc>, limit: u32) -> Result<Vec<QueuedMail>> {
-        self.within(async { mails::due(&mut *self.connection().await?, now, limit).await }).await
+        self.within(async { mails::due(&mut *self.connection().await?, &self.node, now, limit).await }).await
     }
 
     async fn mail_sent(&self, id: &str, at: DateTime<Utc>, kept: &MailMessage) -> Result<()> {

@@ -13,6 +13,7 @@ use crate::{
         columns::{micros, now},
         outbox::{Claimed, events_of, letter, matched_of, matched_text},
     },
+    usage::KeptUsage,
 };
 
 /// A process that has not said for so long that it lives is gone.
@@ -21,27 +22,30 @@ const LEASE: &str = "20 seconds";
 /// Names the lock of whoever takes deliveries: one after the other, so that none is overtaken.
 const CLAIMING: i64 = 0x7468_696d_626c_6501;
 
-/// Says that `node` lives, and gives back what processes had in hand that do not.
-pub async fn beat(db: &mut PgConnection, node: &str) -> Result<u64> {
+/// Says that `node` lives, and gives back what processes had in hand that do not: whether the others did not know it, and how
+/// many deliveries.
+pub async fn beat(db: &mut PgConnection, node: &str) -> Result<(bool, u64)> {
     let beat = format!(
         "insert into nodes (id, lease) values ($1, now() + interval '{LEASE}')
-        on conflict (id) do update set lease = excluded.lease"
+        on conflict (id) do update set lease = excluded.lease
+        returning xmax = 0"
     );
-    sqlx::query(&beat).bind(node).execute(&mut *db).await?;
+    let is_new: bool = sqlx::query_scalar(&beat).bind(node).fetch_one(&mut *db).await?;
     let gone = "select exists (select 1 from nodes where lease < now())";
     if !sqlx::query_scalar::<_, bool>(gone).fetch_one(&mut *db).await? {
-        return Ok(0);
+        return Ok((is_new, 0));
     }
     let release = "
         update deliveries set owner = null
         where owner is not null and owner not in (select id from nodes where lease >= now())";
     let released = sqlx::query(release).execute(&mut *db).await?.rows_affected();
     sqlx::query("delete from nodes where lease < now()").execute(&mut *db).await?;
+    sqlx::query("delete from members where node not in (select id from nodes)").execute(&mut *db).await?;
     // Two deliveries of one event that end at the same moment each see the other.
     let unwanted = "
         delete from events where created < $1 and not exists (select 1 from deliveries where deliveries.event = events.seq)";
     sqlx::query(unwanted).bind(micros(now() - chrono::Duration::hours(1))).execute(db).await?;
-    Ok(released)
+    Ok((is_new, released))
 }
 
 /// Keeps an event for functions. Those deliveries that are next in their turn are in the hands of `node` at once; the others
@@ -152,7 +156,7 @@ pub async fn release(db: &mut PgConnection, node: &str, deliveries: &[i64], at: 
 }
 
 /// Notes a failure and gives back the delivery with all that stand behind it.
-pub async fn fail(db: &mut PgConnection, node: &str, failure: &Failure, run: Option<&Run>) -> Result<()> {
+pub async fn fail(db: &mut PgConnection, node: &str, failure: &Failure, run: Option<&Run>) -> Result<Vec<KeptUsage>> {
     let fail = "
         update deliveries set
             attempts = attempts + ($1::text is not null)::integer, error = $2, run = coalesce($1, run),
@@ -174,7 +178,7 @@ pub async fn fail(db: &mut PgConnection, node: &str, failure: &Failure, run: Opt
     sqlx::query(release).bind(function).bind(key).bind(node).bind(failure.delivery).execute(&mut *db).await?;
     match run {
         Some(run) => runs::record(db, run).await,
-        None => Ok(()),
+        None => Ok(Vec::new()),
     }
 }
 

@@ -8,16 +8,18 @@ use crate::{
     run::Run,
     statistics::Figures,
     store::columns::{json, micros},
+    usage::KeptUsage,
 };
 
-pub async fn record(db: &mut PgConnection, run: &Run) -> Result<()> {
+/// Returns what the function and its tenant have used with that.
+pub async fn record(db: &mut PgConnection, run: &Run) -> Result<Vec<KeptUsage>> {
     let started = micros(run.started);
     let function = "
         update functions set last_run = greatest(last_run, $1) where tenant = $2 and id = $3";
     let function = sqlx::query(function).bind(started).bind(&run.tenant).bind(&run.function).execute(&mut *db).await?;
     // A function can be deleted while it runs; nobody will ask for this run.
     if function.rows_affected() == 0 {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let record = r#"
         insert into runs

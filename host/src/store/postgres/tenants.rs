@@ -2,7 +2,7 @@
 
 use sqlx::PgConnection;
 
-use super::{Result, users};
+use super::{Result, exchange, users};
 use crate::{
     quota::OwnQuota,
     store::{
@@ -40,8 +40,11 @@ pub async fn all(db: &mut PgConnection) -> Result<Vec<Tenant>> {
 
 pub async fn set_quota(db: &mut PgConnection, id: &str, quota: &OwnQuota) -> Result<bool> {
     let set = "update tenants set quota = $1 where id = $2";
-    let set = sqlx::query(set).bind(json(quota)?).bind(id).execute(db).await?;
-    Ok(set.rows_affected() > 0)
+    let set = sqlx::query(set).bind(json(quota)?).bind(id).execute(&mut *db).await?.rows_affected() > 0;
+    if set {
+        exchange::changed(db, id).await?;
+    }
+    Ok(set)
 }
 
 /// Until the end of the transaction, others that hold the tenant wait.

@@ -1,10 +1,15 @@
 //! What only a database server has to do: being away, being unfit, several nodes that start at once.
 
+use std::collections::HashMap;
+
 use futures_util::future::join_all;
 use sqlx::{Connection, Executor, PgConnection};
 
 use super::*;
-use crate::store::tests::{cluster::Cluster, settings};
+use crate::store::{
+    exchange::{IsWhole, Notice, Relayed},
+    tests::{cluster::Cluster, settings},
+};
 
 /// A new database on the cluster of all tests, removed at the end.
 struct Place {
@@ -240,6 +245,49 @@ async fn what_was_left_of_indexes_is_mended() {
     place.remove().await;
 }
 
+/// Two nodes on one database.
+async fn two(place: &Place) -> (Postgres, Postgres) {
+    let (url, settings) = (place.url(), settings());
+    (Postgres::open(&url, &settings).await.unwrap(), Postgres::open(&url, &settings).await.unwrap())
+}
+
+fn place_of(tenant: &str, channel: &str) -> crate::store::exchange::Place {
+    (tenant.into(), channel.into())
+}
+
+/// As if the node had been killed half a minute ago.
+async fn let_lease_pass(place: &Place, node: &str) {
+    place.raw(&format!("update nodes set lease = now() - interval '1 second' where id = '{node}'")).await;
+}
+
+#[tokio::test]
+async fn a_mail_is_in_the_hands_of_one_node_while_it_lives() {
+    let place = Place::new().await;
+    let (one, two) = two(&place).await;
+    let who = crate::store::tests::somebody(&one, "app", "a", "ann").await;
+    let message = MailMessage { to: vec!["ben@example.com".into()], ..MailMessage::default() };
+    for id in ["1", "2", "3"] {
+        let (id, tenant) = (id.to_owned(), who.tenant.to_string());
+        one.queue_mail(&Mail { id, tenant, run: None, message: message.clone(), created: Utc::now() }).await.unwrap();
+    }
+    let due = async |store: &Postgres, limit| {
+        let mails = store.due_mails(Utc::now(), limit).await.unwrap();
+        mails.into_iter().map(|queued| queued.mail.id).collect::<Vec<_>>()
+    };
+
+    assert_eq!(due(&one, 2).await, ["1", "2"]);
+    assert_eq!(due(&two, 9).await, ["3"]);
+    assert_eq!(due(&one, 9).await, ["1", "2"], "its own it may take again");
+    one.mail_failed("1", "later", Utc::now()).await.unwrap();
+    assert_eq!(due(&two, 9).await, ["1", "3"]);
+    let_lease_pass(&place, &one.node).await;
+    assert_eq!(due(&two, 9).await, ["1", "2", "3"]);
+
+    one.close().await;
+    two.close().await;
+    place.remove().await;
+}
+
 #[tokio::test]
 async fn an_index_that_cannot_be_made_is_told_and_forgotten() {
     let place = Place::new().await;
@@ -257,6 +305,51 @@ async fn an_index_that_cannot_be_made_is_told_and_forgotten() {
 }
 
 #[tokio::test]
+async fn what_is_relayed_is_heard_in_order_and_can_be_read_once_more() {
+    let place = Place::new().await;
+    let (one, two) = two(&place).await;
+    let (from, to) = (one.exchange().unwrap(), two.exchange().unwrap());
+    from.relay(1, &["before".into()]).await.unwrap();
+    let mut news = to.listen().await.unwrap();
+    let large = "x".repeat(exchange::MAX_NOTICE);
+    let relayed = |number, batch: &str| Relayed { node: one.node.clone(), number, batch: batch.into() };
+
+    // The same may be sent twice, when the answer to the first time was lost.
+    for _ in 0..2 {
+        from.relay(2, &["same".into(), "same".into(), large.clone(), "after".into()]).await.unwrap();
+    }
+
+    let mut heard = Vec::new();
+    while heard.len() < 8 {
+        match news.next().await.unwrap() {
+            Notice::Relayed(relayed, whole) => heard.push((relayed, whole)),
+            Notice::Nodes | Notice::Changed(_) => {}
+        }
+    }
+    let once = [
+        (relayed(2, "same"), IsWhole::Yes),
+        (relayed(3, "same"), IsWhole::Yes),
+        (relayed(4, ""), IsWhole::No),
+        (relayed(5, "after"), IsWhole::Yes),
+    ];
+    assert_eq!(heard, [once.clone(), once].concat());
+    let read = async |known: i64| {
+        let known = HashMap::from([(one.node.clone(), known)]);
+        to.relayed(&known, false).await.unwrap().into_iter().map(|relayed| relayed.number).collect::<Vec<_>>()
+    };
+    assert_eq!(read(0).await, [2, 3, 4, 5], "nothing from before it listened");
+    assert_eq!(read(4).await, [5]);
+    assert_eq!(to.relayed(&HashMap::new(), false).await.unwrap()[2].batch, large);
+    assert!(to.relayed(&HashMap::new(), true).await.unwrap().is_empty(), "none of it is late");
+    assert!(from.relayed(&HashMap::new(), false).await.unwrap().is_empty(), "its own are not news");
+
+    drop(news);
+    one.close().await;
+    two.close().await;
+    place.remove().await;
+}
+
+#[tokio::test]
 async fn a_literal_is_its_text() {
     let place = Place::new().await;
     let mut connection = PgConnection::connect(&place.url()).await.unwrap();
@@ -267,5 +360,66 @@ async fn a_literal_is_its_text() {
         assert_eq!(read, text);
     }
     connection.close().await.unwrap();
+    place.remove().await;
+}
+
+#[tokio::test]
+async fn members_count_where_their_node_lives() {
+    let place = Place::new().await;
+    let (one, two) = two(&place).await;
+    let (from, to) = (one.exchange().unwrap(), two.exchange().unwrap());
+    let [lobby, other] = [place_of("app", "lobby"), place_of("app", "other")];
+    let heard = async || to.heard(&[lobby.clone(), other.clone()]).await.unwrap();
+    assert_eq!(heard().await, [true, true], "it has not said yet where it has members");
+
+    from.list_members(Some(&[(lobby.clone(), 2)])).await.unwrap();
+    assert_eq!(heard().await, [true, false]);
+    from.set_members(&[(lobby.clone(), 3), (other.clone(), 1)]).await.unwrap();
+    assert_eq!(heard().await, [true, true]);
+    assert_eq!((to.members("app", "lobby").await.unwrap(), to.members("app", "other").await.unwrap()), (3, 1));
+    assert_eq!((to.members("other", "lobby").await.unwrap(), from.members("app", "lobby").await.unwrap()), (0, 0));
+    from.set_members(&[(other.clone(), 0)]).await.unwrap();
+    assert_eq!(heard().await, [true, false]);
+
+    assert_eq!(two.beat().await.unwrap(), Beat { others: vec![one.node.clone()], is_new: false });
+    let_lease_pass(&place, &one.node).await;
+    assert_eq!((heard().await, to.members("app", "lobby").await.unwrap()), (vec![false, false], 0));
+    assert_eq!(two.beat().await.unwrap(), Beat { others: vec![], is_new: false });
+    assert!(to.is_alone());
+    let back = one.beat().await.unwrap();
+    assert_eq!(back, Beat { others: vec![two.node.clone()], is_new: true });
+    assert_eq!(to.members("app", "lobby").await.unwrap(), 0, "it has to say again where it has members");
+    assert_eq!(heard().await, [true, true]);
+
+    one.close().await;
+    assert_eq!(two.beat().await.unwrap().others, Vec::<String>::new(), "who ends says so");
+    two.close().await;
+    place.remove().await;
+}
+
+#[tokio::test]
+async fn changes_are_counted_and_told() {
+    let place = Place::new().await;
+    let (one, two) = two(&place).await;
+    crate::store::tests::somebody(&one, "app", "a", "ann").await;
+    let to = two.exchange().unwrap();
+    let mut news = to.listen().await.unwrap();
+
+    let function = one.add_function("app", "hello", "web", crate::store::tests::functions::version("x")).await.unwrap();
+
+    while news.next().await.unwrap() != Notice::Changed("app".into()) {}
+    assert_eq!(to.changes(true).await.unwrap(), [("app".to_owned(), 1)]);
+    let outlines = to.outlines("app").await.unwrap();
+    assert_eq!((&outlines[0].id, outlines[0].version, outlines.len()), (&function.id, 1, 1));
+    assert!(one.set_quota("app", &OwnQuota::default()).await.unwrap());
+    assert!(one.delete_function("app", "hello").await.unwrap());
+    assert!(!one.delete_user("app", "nobody").await.unwrap());
+    assert_eq!(to.changes(false).await.unwrap(), [("app".to_owned(), 3)]);
+    place.raw("update changes set at = now() - interval '1 hour'").await;
+    assert!(to.changes(true).await.unwrap().is_empty());
+
+    drop(news);
+    one.close().await;
+    two.close().await;
     place.remove().await;
 }

@@ -45,7 +45,7 @@ pub async fn commit(db: &mut PgConnection, node: &str, transaction: &Transaction
         outbox::done(db, node, delivery).await?;
     }
     if let Some(run) = &transaction.run {
-        runs::record(db, run).await?;
+        committed.usage = runs::record(db, run).await?;
     }
     Ok(committed)
 }

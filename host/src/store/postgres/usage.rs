@@ -12,8 +12,8 @@ use crate::{
 const MOST_FUEL: i64 = i64::MAX / 4;
 
 /// Adds a run to the counters of its function and of its tenant. One that is late, of a minute or a day that is over, does not
-/// count any more.
-pub async fn count(db: &mut PgConnection, run: &Run) -> Result<()> {
+/// count any more. Returns both counters.
+pub async fn count(db: &mut PgConnection, run: &Run) -> Result<Vec<KeptUsage>> {
     let count = "
         insert into usage (tenant, function, minute, runs, day, fuel) values ($1, $2, $3, 1, $4, $5)
         on conflict (tenant, function) do update set
@@ -22,20 +22,23 @@ pub async fn count(db: &mut PgConnection, run: &Run) -> Result<()> {
             minute = greatest(usage.minute, excluded.minute),
             fuel = case when excluded.day > usage.day then excluded.fuel
                 when excluded.day = usage.day then least(usage.fuel + excluded.fuel, $6) else usage.fuel end,
-            day = greatest(usage.day, excluded.day)";
+            day = greatest(usage.day, excluded.day)
+        returning *";
     let ((minute, _), (_, day)) = (minute_and_day(run.started), minute_and_day(run.completed));
+    let mut usage = Vec::with_capacity(2);
     for function in [run.function.as_str(), ""] {
-        sqlx::query(count)
+        let used = sqlx::query_as(count)
             .bind(&run.tenant)
             .bind(function)
             .bind(minute)
             .bind(day)
             .bind(run.fuel.min(MOST_FUEL))
             .bind(MOST_FUEL)
-            .execute(&mut *db)
+            .fetch_one(&mut *db)
             .await?;
+        usage.push(used);
     }
-    Ok(())
+    Ok(usage)
 }
 
 /// The counters of functions that are there, and of all tenants.

@@ -2,7 +2,7 @@
 
 use sqlx::PgConnection;
 
-use super::Result;
+use super::{Result, exchange};
 use crate::{
     identity::ROOT_ROLE,
     store::{StoreError, columns::micros},
@@ -61,13 +61,21 @@ pub async fn update(db: &mut PgConnection, user: &User) -> Result<bool> {
         .bind(user.role)
         .bind(&user.tenant)
         .bind(&user.id)
-        .execute(db)
+        .execute(&mut *db)
         .await?;
-    Ok(updated.rows_affected() > 0)
+    told(db, &user.tenant, updated.rows_affected()).await
 }
 
 pub async fn delete(db: &mut PgConnection, tenant: &str, id: &str) -> Result<bool> {
     let delete = "delete from users where tenant = $1 and id = $2";
-    let deleted = sqlx::query(delete).bind(tenant).bind(id).execute(db).await?;
-    Ok(deleted.rows_affected() > 0)
+    let deleted = sqlx::query(delete).bind(tenant).bind(id).execute(&mut *db).await?;
+    told(db, tenant, deleted.rows_affected()).await
+}
+
+/// Other nodes know users, too.
+async fn told(db: &mut PgConnection, tenant: &str, changed: u64) -> Result<bool> {
+    if changed > 0 {
+        exchange::changed(db, tenant).await?;
+    }
+    Ok(changed > 0)
 }

@@ -2,7 +2,10 @@
 //!
 //! Here is decided which connection does what; the SQL stands in one file for each kind of thing that is kept.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,8 +16,8 @@ use uuid::Uuid;
 
 use self::writer::Writer;
 use super::{
-    Begun, Committed, DeadLetter, Done, Due, Failure, FieldIndex, NewTenant, NewVersion, Store, StoreError, Stored,
-    Transaction,
+    Beat, Begun, Committed, DeadLetter, Done, Due, Exchange, Failure, FieldIndex, NewTenant, NewVersion, Store,
+    StoreError, Stored, Transaction,
 };
 use crate::{
     document::{Document, Page, PageRequest},
@@ -142,8 +145,18 @@ impl Store for Sqlite {
         self.writer.close().await;
     }
 
+    fn exchange(&self) -> Option<Arc<dyn Exchange>> {
+        // No other process has the file.
+        None
+    }
+
     async fn setting(&self, key: &str) -> Result<Option<String>> {
         settings::get(&mut *self.reader().await?, key).await
+    }
+
+    async fn add_setting(&self, key: &str, value: &str) -> Result<String> {
+        let (key, value) = (key.to_owned(), value.to_owned());
+        self.writer.write(move |db| async move { settings::add(db, &key, &value).await }.boxed()).await
     }
 
     async fn set_setting(&self, key: &str, value: &str) -> Result<()> {
@@ -221,9 +234,8 @@ impl Store for Sqlite {
         self.writer.write(move |db| async move { outbox::claim(db, &node, now, limit).await }.boxed()).await
     }
 
-    async fn beat(&self) -> Result<()> {
-        // No other process has the file.
-        Ok(())
+    async fn beat(&self) -> Result<Beat> {
+        Ok(Beat::default())
     }
 
     async fn release(&self, deliveries: Vec<i64>, at: DateTime<Utc>) -> Result<()> {
@@ -231,9 +243,12 @@ impl Store for Sqlite {
         self.writer.write(move |db| async move { outbox::release(db, &node, &deliveries, at).await }.boxed()).await
     }
 
-    async fn fail(&self, failure: Failure, run: Option<Run>) -> Result<()> {
+    async fn fail(&self, failure: Failure, run: Option<Run>) -> Result<Vec<KeptUsage>> {
         let node = self.node.clone();
-        self.writer.write(move |db| async move { outbox::fail(db, &node, &failure, run.as_ref()).await }.boxed()).await
+        self.writer
+            .write(move |db| async move { outbox::fail(db, &node, &failure, run.as_ref()).await }.boxed())
+            .await?;
+        Ok(Vec::new())
     }
 
     async fn dead_letters(&self, tenant: &str, function: &str, limit: u32) -> Result<Vec<DeadLetter>> {
@@ -370,9 +385,10 @@ impl Store for Sqlite {
         self.writer.write(move |db| async move { functions::delete(db, &tenant, &name).await }.boxed()).await
     }
 
-    async fn record_run(&self, run: &Run) -> Result<()> {
+    async fn record_run(&self, run: &Run) -> Result<Vec<KeptUsage>> {
         let (run, tenant) = (run.clone(), &run.tenant);
-        self.writer.write_for(tenant, move |db| async move { runs::record(db, &run).await }.boxed()).await
+        self.writer.write_for(tenant, move |db| async move { runs::record(db, &run).await }.boxed()).await?;
+        Ok(Vec::new())
     }
 
     async fn runs(&self, tenant: &str, function: &str, limit: u32) -> Result<Vec<Run>> {

@@ -11,7 +11,7 @@ use crate::{
     store::{LISTED_SOURCE, NewCode, NewVersion, StoreError},
 };
 
-pub(super) fn version(source: &str) -> NewVersion {
+pub(in crate::store) fn version(source: &str) -> NewVersion {
     NewVersion {
         code: NewCode::JavaScript { source: source.into(), parameters: 2 },
         hash: format!("hash of {source}"),

@@ -61,7 +61,7 @@ impl Inner {
                 return Attempt::Later(FIRST_PAUSE, "the database did not answer".into());
             }
         };
-        let function = self.parts.registry.get(&job.tenant, &job.function);
+        let function = self.parts.registry.find(&job.tenant, &job.function).await;
         let Some(function) = function.filter(|function| user.is_root() || function.trigger == WEB_TRIGGER) else {
             return Attempt::Never(format!("function `{}` not found", job.function));
         };

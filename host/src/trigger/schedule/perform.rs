@@ -51,7 +51,7 @@ impl Inner {
     }
 
     async fn call(&self, task: &Task, meta: Meta, root: Identity, cause: Cause) -> Performed {
-        let Some(function) = self.parts.registry.get(&task.tenant, &task.value) else {
+        let Some(function) = self.parts.registry.find(&task.tenant, &task.value).await else {
             return Performed::failed(format!("function `{}` not found", task.value));
         };
         let data = meta.data.unwrap_or_else(|| Value::Null.to_string());
