@@ -1,8 +1,9 @@
-//! What a run for a kept event has done so far: nothing of it has happened before all of it is committed, together with the run
-//! and the end of the event's delivery. So an event changes documents once, however often its function has to run for it.
+//! What a run has done so far that is a transaction: nothing of it has happened before all of it is committed. A run for a kept
+//! event is one, together with the end of the event's delivery, so that an event changes documents once, however often its
+//! function has to run for it; other runs open one when they want to.
 //!
 //! No lock and no connection is held meanwhile. A run sees its own changes; whatever it has seen is looked at again when it
-//! is committed, and if that is not the same, the run was in vain.
+//! is committed, and if that is not the same, all of it was in vain.
 
 use std::collections::{HashMap, HashSet};
 
@@ -18,7 +19,11 @@ use crate::{
     store::{Done, Fingerprint, Planned, Step, StoreError, Transaction, Updated},
 };
 
-/// The changes of one run. See the module.
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail by panicking")]
+mod tests;
+
+/// The changes of one transaction. See the module.
 #[derive(Clone)]
 pub struct Work {
     documents: Documents,
@@ -26,6 +31,16 @@ pub struct Work {
     /// Documents as this run has made them, by collection and id; `None` when it has deleted them.
     made: HashMap<(String, String), Option<Document>>,
     /// Collections it has changed something in.
+    changed: HashSet<String>,
+}
+
+/// A point in the work of a run that it can go back to.
+#[derive(Debug)]
+pub struct Savepoint {
+    steps: usize,
+    events: usize,
+    mails: usize,
+    made: HashMap<(String, String), Option<Document>>,
     changed: HashSet<String>,
 }
 
@@ -46,6 +61,28 @@ impl Work {
     /// Everything that has to be committed.
     pub fn into_transaction(self) -> Transaction {
         self.transaction
+    }
+
+    /// Where it stands.
+    pub fn savepoint(&self) -> Savepoint {
+        let Transaction { steps, events, mails, .. } = &self.transaction;
+        let (steps, events, mails) = (steps.len(), events.len(), mails.len());
+        Savepoint { steps, events, mails, made: self.made.clone(), changed: self.changed.clone() }
+    }
+
+    /// Takes back what was done since. What was seen since still counts: the run may have given up because of it, and what it
+    /// does from now on is right only if that was so.
+    pub fn go_back(&mut self, savepoint: Savepoint) {
+        let transaction = &mut self.transaction;
+        let tried = transaction.steps.split_off(savepoint.steps);
+        transaction.events.truncate(savepoint.events);
+        transaction.mails.truncate(savepoint.mails);
+        (self.made, self.changed) = (savepoint.made, savepoint.changed);
+        if tried.iter().any(|planned| planned.step.kind().is_some()) {
+            self.look(Step::Tried(tried), &Done::Documents(Vec::new()));
+        } else {
+            transaction.steps.extend(tried);
+        }
     }
 
     /// Creates one document.
@@ -78,7 +115,23 @@ impl Work {
         self.look(step, &found);
         match found {
             Done::Page(page) => Ok(page),
-            Done::Documents(_) | Done::Updated(_) => Err(DocumentsError::Missing),
+            Done::Documents(_) | Done::Updated(_) | Done::Count(_) => Err(DocumentsError::Missing),
+        }
+    }
+
+    /// How many documents match.
+    pub async fn count(&mut self, collection: &str, filter: &Filter) -> Result<i64> {
+        check(self.who(), collection)?;
+        let step = Step::Count { collection: collection.to_owned(), filter: filter.clone() };
+        let found = if self.changed.contains(collection) {
+            self.preview(step.clone()).await?
+        } else {
+            Done::Count(self.documents.store.count(self.who(), collection, filter).await?)
+        };
+        self.look(step, &found);
+        match found {
+            Done::Count(count) => Ok(count),
+            Done::Documents(_) | Done::Updated(_) | Done::Page(_) => Err(DocumentsError::Missing),
         }
     }
 
@@ -119,12 +172,12 @@ impl Work {
         Ok(true)
     }
 
-    /// Sends a message when the run is committed.
+    /// Sends a message when all of it is committed.
     pub fn send(&mut self, event: Event, listeners: Vec<Listener>) {
         self.transaction.events.push((event, listeners));
     }
 
-    /// Sends a mail when the run is committed.
+    /// Sends a mail when all of it is committed.
     pub fn mail(&mut self, mail: Mail) {
         self.transaction.mails.push(mail);
     }
@@ -154,16 +207,16 @@ impl Work {
         Ok(found)
     }
 
+    /// What a look at a collection shows that this run has changed.
     async fn preview(&self, step: Step) -> Result<Done> {
-        let mut transaction = self.transaction.clone();
-        // What has changed meanwhile is noticed at the end, when the run can be repeated.
-        transaction.steps.iter_mut().for_each(|planned| {
-            planned.expected = None;
-            planned.listeners.clear();
-        });
-        transaction.events.clear();
-        transaction.mails.clear();
-        transaction.steps.push(Planned { step, expected: None, listeners: Vec::new() });
+        let Transaction { who, most, cause, steps, .. } = &self.transaction;
+        let mut transaction = Transaction::new(who.clone(), *most, cause.clone());
+        // Only what it shows itself in. What has changed meanwhile is noticed at the end, when all of it can be repeated.
+        let own = steps.iter().map(|planned| &planned.step);
+        let own = own.filter(|own| own.kind().is_some() && own.collection() == step.collection()).cloned();
+        let only = |step| Planned { step, expected: None, listeners: Vec::new() };
+        transaction.steps = own.map(only).collect();
+        transaction.steps.push(only(step));
         let done = self.documents.store.preview(transaction).await?;
         done.into_iter().next_back().ok_or(DocumentsError::Missing)
     }

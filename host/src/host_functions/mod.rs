@@ -23,8 +23,10 @@ use crate::{
         limits::{Limits, MemoryMeter, Stopped},
         log::RunLog,
     },
-    store::StoreError,
+    store::{StoreError, Transaction},
 };
+
+use self::transactions::Transactions;
 
 mod channels;
 mod clock;
@@ -33,6 +35,7 @@ mod event;
 mod log;
 mod mail;
 mod random;
+mod transactions;
 
 /// The world in Rust, generated from `wit/world.wit`.
 #[expect(missing_docs, reason = "generated; wit/ is the documentation")]
@@ -49,9 +52,12 @@ pub mod world {
             "thimble:functions/event.user": trappable,
             "thimble:functions/event.headers": trappable,
             "thimble:functions/event.trace-id": trappable,
+            "thimble:functions/transactions.[static]transaction.begin": trappable,
+            "thimble:functions/transactions.[drop]transaction": trappable,
             default: async | trappable,
         },
         exports: { default: async },
+        with: { "thimble:functions/transactions.transaction": super::transactions::Transaction },
     });
 }
 
@@ -70,6 +76,20 @@ pub struct Services {
     pub mailer: Mailer,
     /// The time.
     pub clock: Arc<Clock>,
+}
+
+impl Services {
+    /// Commits what a run has done, and lets go out what waited for that.
+    pub async fn commit(&self, transaction: Transaction) -> std::result::Result<(), DocumentsError> {
+        let mails = transaction.mails.clone();
+        self.documents.commit(transaction).await?;
+        for mail in &mails {
+            if let Err(error) = self.mailer.queued(mail).await {
+                tracing::warn!(mail = mail.id, %error, "a mail that was queued is not marked as shown");
+            }
+        }
+        Ok(())
+    }
 }
 
 /// For whom and for what a function is called.
@@ -97,8 +117,9 @@ pub struct Invocation {
     call: Call,
     /// The cause of what this run does.
     cause: Cause,
-    /// What a run for a kept event has done and is not committed yet; other runs act at once.
+    /// What is done and not committed yet: in a run for a kept event, and in a transaction. Other runs act at once.
     work: Option<Box<Work>>,
+    transactions: Transactions,
     log: RunLog,
     fuel: u64,
     used: Used,
@@ -121,6 +142,7 @@ impl Invocation {
         let work = || Work::new(services.documents.clone(), call.identity.clone(), cause.clone());
         Self {
             work: kept.then(|| Box::new(work())),
+            transactions: Transactions::default(),
             services,
             cause,
             call,
@@ -147,8 +169,9 @@ impl Invocation {
         self.used
     }
 
-    /// The log and what is to be committed, once the run has ended.
-    pub fn into_log_and_work(self) -> (Vec<String>, Option<Box<Work>>) {
+    /// The log and what is to be committed, once the run has ended. A transaction that is open then is given up.
+    pub fn into_log_and_work(mut self) -> (Vec<String>, Option<Box<Work>>) {
+        self.take_back();
         (self.log.into_lines(), self.work)
     }
 

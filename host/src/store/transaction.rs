@@ -2,6 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use super::StoreError;
 use crate::{
     document::{ChangeKind, Content, Document, Page, PageRequest},
     event::{Cause, Event},
@@ -47,6 +48,16 @@ pub struct Planned {
     pub listeners: Vec<Listener>,
 }
 
+impl Planned {
+    /// Whether it came out as when it was tried.
+    pub fn check(&self, done: &Done) -> Result<(), StoreError> {
+        match self.expected {
+            Some(expected) if expected != Fingerprint::of(done) => Err(StoreError::Conflict),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
 /// What came of a transaction.
 #[derive(Debug, Default)]
 pub struct Committed {
@@ -60,9 +71,7 @@ pub struct Committed {
 impl Transaction {
     /// Whether filters say what is changed or seen: then whoever made them chose how long it takes.
     pub fn searches(&self) -> bool {
-        let searches =
-            |step: &Step| matches!(step, Step::UpdateMatching { .. } | Step::DeleteMatching { .. } | Step::List { .. });
-        self.steps.iter().any(|planned| searches(&planned.step))
+        self.steps.iter().any(|planned| planned.step.searches())
     }
 
     /// Whether it relies on what was seen before.
@@ -97,7 +106,11 @@ impl Fingerprint {
     /// Of what came of a step. The same documents in the same versions make the same one, in this process.
     pub fn of(done: &Done) -> Self {
         let mut hasher = DefaultHasher::new();
-        let total = if let Done::Page(page) = done { page.total } else { 0 };
+        let total = match done {
+            Done::Page(page) => page.total,
+            Done::Count(count) => *count,
+            Done::Updated(_) | Done::Documents(_) => 0,
+        };
         total.hash(&mut hasher);
         for document in done.documents() {
             (&document.id, document.version).hash(&mut hasher);
@@ -178,10 +191,19 @@ pub enum Step {
         /// Which of them.
         page: PageRequest,
     },
+    /// Counts the documents that match and that the identity may read.
+    Count {
+        /// Where.
+        collection: String,
+        /// Which.
+        filter: Filter,
+    },
+    /// Takes steps and undoes what they did: somebody tried them and gave them up, and what was seen on the way still counts.
+    Tried(Vec<Planned>),
 }
 
 impl Step {
-    /// Where the documents are.
+    /// Where the documents are; empty for what is in several places.
     pub fn collection(&self) -> &str {
         match self {
             Self::Create { collection, .. }
@@ -191,7 +213,9 @@ impl Step {
             | Self::Delete { collection, .. }
             | Self::DeleteMatching { collection, .. }
             | Self::Get { collection, .. }
-            | Self::List { collection, .. } => collection,
+            | Self::List { collection, .. }
+            | Self::Count { collection, .. } => collection,
+            Self::Tried(_) => "",
         }
     }
 
@@ -201,7 +225,20 @@ impl Step {
             Self::Create { .. } => Some(ChangeKind::Created),
             Self::Update { .. } | Self::UpdateMatching { .. } | Self::Increment { .. } => Some(ChangeKind::Updated),
             Self::Delete { .. } | Self::DeleteMatching { .. } => Some(ChangeKind::Deleted),
-            Self::Get { .. } | Self::List { .. } => None,
+            Self::Get { .. } | Self::List { .. } | Self::Count { .. } | Self::Tried(_) => None,
+        }
+    }
+
+    /// Whether a filter says what is changed or seen.
+    fn searches(&self) -> bool {
+        match self {
+            Self::UpdateMatching { .. } | Self::DeleteMatching { .. } | Self::List { .. } | Self::Count { .. } => true,
+            Self::Tried(steps) => steps.iter().any(|planned| planned.step.searches()),
+            Self::Create { .. }
+            | Self::Update { .. }
+            | Self::Increment { .. }
+            | Self::Delete { .. }
+            | Self::Get { .. } => false,
         }
     }
 }
@@ -211,10 +248,12 @@ impl Step {
 pub enum Done {
     /// Of [`Step::Update`] and [`Step::Increment`].
     Updated(Updated),
-    /// Documents that were created, changed or found, or deleted: then as they were.
+    /// Documents that were created, changed or found, or deleted: then as they were. None of [`Step::Tried`].
     Documents(Vec<Document>),
     /// Of [`Step::List`].
     Page(Page),
+    /// Of [`Step::Count`].
+    Count(i64),
 }
 
 impl Done {
@@ -225,6 +264,7 @@ impl Done {
             Self::Updated(Updated::Missing | Updated::Forbidden) => &[],
             Self::Documents(documents) => documents,
             Self::Page(page) => &page.results,
+            Self::Count(_) => &[],
         }
     }
 }

@@ -5,7 +5,7 @@ use sqlx::{Row, SqliteConnection};
 use super::{Result, documents, mails, outbox, runs};
 use crate::{
     document::Document,
-    store::{Committed, Done, Fingerprint, Step, StoreError, Stored, Transaction},
+    store::{Committed, Done, Planned, Step, StoreError, Stored, Transaction},
 };
 
 /// Makes all of a transaction; an error means that all of it has to be undone.
@@ -14,9 +14,7 @@ pub async fn commit(db: &mut SqliteConnection, node: &str, transaction: Transact
     let mut grown = Stored::default();
     for planned in &transaction.steps {
         let done = take(db, &transaction, &planned.step, &mut grown).await?;
-        if planned.expected.is_some_and(|expected| expected != Fingerprint::of(&done)) {
-            return Err(StoreError::Conflict);
-        }
+        planned.check(&done)?;
         for document in done.documents() {
             let Some(mut event) = transaction.event(&planned.step, document) else { break };
             outbox::keep(db, node, &mut event, &planned.listeners).await?;
@@ -72,7 +70,24 @@ async fn take(db: &mut SqliteConnection, transaction: &Transaction, step: &Step,
         Step::List { collection, filter, page } => {
             Done::Page(documents::page(db, who, collection, filter, page).await?)
         }
+        Step::Count { collection, filter } => Done::Count(documents::count(db, who, collection, filter).await?),
+        Step::Tried(steps) => {
+            Box::pin(try_out(db, transaction, steps)).await?;
+            Done::Documents(Vec::new())
+        }
     })
+}
+
+/// Takes steps and undoes them. An error leaves that to whoever undoes everything.
+async fn try_out(db: &mut SqliteConnection, transaction: &Transaction, steps: &[Planned]) -> Result<()> {
+    sqlx::query("savepoint tried").execute(&mut *db).await?;
+    for planned in steps {
+        let done = take(db, transaction, &planned.step, &mut Stored::default()).await?;
+        planned.check(&done)?;
+    }
+    sqlx::query("rollback to savepoint tried").execute(&mut *db).await?;
+    sqlx::query("release savepoint tried").execute(db).await?;
+    Ok(())
 }
 
 /// What the tenant keeps with this.
