@@ -74,6 +74,8 @@ pub struct Used {
     pub messages: u64,
     /// Mails it sent.
     pub mails: u64,
+    /// Jobs it scheduled.
+    pub jobs: u64,
 }
 
 /// One run, as it is kept and shown.

@@ -17,6 +17,7 @@ use crate::{
     mail::Mail,
     permissions::Permissions,
     store::{Done, Fingerprint, Planned, Step, StoreError, Transaction, Updated},
+    task::Job,
 };
 
 #[cfg(test)]
@@ -40,6 +41,7 @@ pub struct Savepoint {
     steps: usize,
     events: usize,
     mails: usize,
+    jobs: usize,
     made: HashMap<(String, String), Option<Document>>,
     changed: HashSet<String>,
 }
@@ -53,8 +55,8 @@ impl std::fmt::Debug for Work {
 impl Work {
     /// Nothing yet.
     pub fn new(documents: Documents, who: Identity, cause: Cause) -> Self {
-        let most = documents.usage.of_tenant(&who.tenant).stored();
-        let transaction = Transaction::new(who, most, cause);
+        let quota = documents.usage.of_tenant(&who.tenant);
+        let transaction = Transaction { most_jobs: quota.jobs, ..Transaction::new(who, quota.stored(), cause) };
         Self { documents, transaction, made: HashMap::new(), changed: HashSet::new() }
     }
 
@@ -65,9 +67,15 @@ impl Work {
 
     /// Where it stands.
     pub fn savepoint(&self) -> Savepoint {
-        let Transaction { steps, events, mails, .. } = &self.transaction;
-        let (steps, events, mails) = (steps.len(), events.len(), mails.len());
-        Savepoint { steps, events, mails, made: self.made.clone(), changed: self.changed.clone() }
+        let Transaction { steps, events, mails, jobs, .. } = &self.transaction;
+        Savepoint {
+            steps: steps.len(),
+            events: events.len(),
+            mails: mails.len(),
+            jobs: jobs.len(),
+            made: self.made.clone(),
+            changed: self.changed.clone(),
+        }
     }
 
     /// Takes back what was done since. What was seen since still counts: the run may have given up because of it, and what it
@@ -77,6 +85,7 @@ impl Work {
         let tried = transaction.steps.split_off(savepoint.steps);
         transaction.events.truncate(savepoint.events);
         transaction.mails.truncate(savepoint.mails);
+        transaction.jobs.truncate(savepoint.jobs);
         (self.made, self.changed) = (savepoint.made, savepoint.changed);
         if tried.iter().any(|planned| planned.step.kind().is_some()) {
             self.look(Step::Tried(tried), &Done::Documents(Vec::new()));
@@ -180,6 +189,11 @@ impl Work {
     /// Sends a mail when all of it is committed.
     pub fn mail(&mut self, mail: Mail) {
         self.transaction.mails.push(mail);
+    }
+
+    /// Adds a job when all of it is committed.
+    pub fn schedule(&mut self, job: Job) {
+        self.transaction.jobs.push(job);
     }
 
     fn who(&self) -> &Identity {

@@ -16,6 +16,7 @@ use crate::{
     event::Cause,
     filter::FilterError,
     identity::Identity,
+    jobs::{JobError, Jobs},
     mailer::{MailError, Mailer},
     run::{Outcome, Used},
     runtime::{
@@ -35,6 +36,7 @@ mod event;
 mod log;
 mod mail;
 mod random;
+mod schedule;
 mod transactions;
 
 /// The world in Rust, generated from `wit/world.wit`.
@@ -74,6 +76,8 @@ pub struct Services {
     pub channels: Channels,
     /// Outgoing mail.
     pub mailer: Mailer,
+    /// What is to run later.
+    pub jobs: Jobs,
     /// The time.
     pub clock: Arc<Clock>,
 }
@@ -81,8 +85,11 @@ pub struct Services {
 impl Services {
     /// Commits what a run has done, and lets go out what waited for that.
     pub async fn commit(&self, transaction: Transaction) -> std::result::Result<(), DocumentsError> {
-        let mails = transaction.mails.clone();
+        let (mails, has_jobs) = (transaction.mails.clone(), !transaction.jobs.is_empty());
         self.documents.commit(transaction).await?;
+        if has_jobs {
+            self.jobs.added();
+        }
         for mail in &mails {
             if let Err(error) = self.mailer.queued(mail).await {
                 tracing::warn!(mail = mail.id, %error, "a mail that was queued is not marked as shown");
@@ -209,6 +216,12 @@ impl Invocation {
         self.charge_fuel(bytes)
     }
 
+    fn count_job(&mut self, bytes: usize) -> Result<()> {
+        self.used.jobs += 1;
+        within(self.used.jobs, self.limits.jobs, "schedule jobs", "jobs")?;
+        self.charge_fuel(bytes)
+    }
+
     fn count_mail(&mut self, bytes: usize) -> Result<()> {
         self.used.mails += 1;
         within(self.used.mails, self.limits.mails, "send mails", "mails")?;
@@ -307,6 +320,20 @@ impl From<ChannelError> for Error {
                 ChannelError::Store(error) => error.into(),
                 other => refuse("unavailable", other.to_string()),
             },
+        }
+    }
+}
+
+impl From<JobError> for Error {
+    fn from(error: JobError) -> Self {
+        let text = error.to_string();
+        match error {
+            JobError::Unknown(_) => refuse("not-found", text),
+            JobError::Invalid(_) => refuse("invalid", text),
+            JobError::TooLarge(_) => refuse("too-large", text),
+            JobError::Anonymous => refuse("forbidden", text),
+            JobError::TooMany(_) => refuse("quota", text),
+            JobError::Store(error) => error.into(),
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     listeners::Listener,
     mail::Mail,
     run::Run,
+    task::Job,
 };
 
 /// Steps that one identity takes, in their order, in one transaction of the database, with everything that has to be kept or
@@ -30,6 +31,10 @@ pub struct Transaction {
     pub events: Vec<(Event, Vec<Listener>)>,
     /// Mails to be queued.
     pub mails: Vec<Mail>,
+    /// Jobs to be added …
+    pub jobs: Vec<Job>,
+    /// … unless so many wait or run: then the transaction is [`StoreError::Quota`](super::StoreError::Quota).
+    pub most_jobs: u64,
     /// The run that did all this, to be recorded.
     pub run: Option<Run>,
     /// The delivery that is done with that. When it is not in this process' hands any more, the transaction is
@@ -81,8 +86,8 @@ impl Transaction {
 
     /// One without anything in it.
     pub fn new(who: Identity, most: Stored, cause: Cause) -> Self {
-        let (steps, events, mails) = Default::default();
-        Self { who, most, cause, steps, events, mails, run: None, delivery: None }
+        let (steps, events, mails, jobs) = Default::default();
+        Self { who, most, cause, steps, events, mails, jobs, most_jobs: u64::MAX, run: None, delivery: None }
     }
 
     /// One change.

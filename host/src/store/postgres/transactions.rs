@@ -2,10 +2,11 @@
 
 use sqlx::PgConnection;
 
-use super::{Result, documents, mails, outbox, runs};
+use super::{Result, documents, jobs, mails, outbox, runs};
 use crate::{
     document::Document,
     store::{Committed, Done, Planned, Step, StoreError, Stored, Transaction},
+    task::too_many_jobs,
 };
 
 /// Counters of one tenant: changes that are made at the same time would wait for each other at a single one.
@@ -38,6 +39,11 @@ pub async fn commit(db: &mut PgConnection, node: &str, transaction: &Transaction
     }
     for mail in &transaction.mails {
         mails::queue(db, mail).await?;
+    }
+    for job in &transaction.jobs {
+        if !jobs::add(db, job, transaction.most_jobs).await? {
+            return Err(StoreError::Quota(too_many_jobs(transaction.most_jobs)));
+        }
     }
     if let Some(delivery) = transaction.delivery {
         outbox::done(db, node, delivery).await?;

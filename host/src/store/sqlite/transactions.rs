@@ -2,10 +2,11 @@
 
 use sqlx::{Row, SqliteConnection};
 
-use super::{Result, documents, mails, outbox, runs};
+use super::{Result, documents, jobs, mails, outbox, runs};
 use crate::{
     document::Document,
     store::{Committed, Done, Planned, Step, StoreError, Stored, Transaction},
+    task::too_many_jobs,
 };
 
 /// Makes all of a transaction; an error means that all of it has to be undone.
@@ -34,6 +35,11 @@ pub async fn commit(db: &mut SqliteConnection, node: &str, transaction: Transact
     }
     for mail in &transaction.mails {
         mails::queue(db, mail).await?;
+    }
+    for job in &transaction.jobs {
+        if !jobs::add(db, job, transaction.most_jobs).await? {
+            return Err(StoreError::Quota(too_many_jobs(transaction.most_jobs)));
+        }
     }
     if let Some(delivery) = transaction.delivery {
         outbox::done(db, node, delivery).await?;
