@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 use crate::harness::repository;
 
 /// A part of the host, and the parts it must not know.
-const FORBIDDEN: [(&str, &[&str]); 13] = [
+const FORBIDDEN: [(&str, &[&str]); 14] = [
     (
         "store",
         &["runtime", "host_functions", "dispatcher", "registry", "api", "trigger", "hub", "mailer", "app", "cli"],
@@ -55,6 +55,7 @@ const FORBIDDEN: [(&str, &[&str]); 13] = [
     ("api", &["cli"]),
     ("channels", &["dispatcher", "registry", "runtime", "host_functions", "api", "trigger", "app", "cli"]),
     ("documents", &["dispatcher", "registry", "runtime", "host_functions", "api", "trigger", "app", "cli"]),
+    ("jobs", &["dispatcher", "registry", "runtime", "host_functions", "api", "trigger", "app", "cli"]),
 ];
 
 #[test]
