@@ -56,6 +56,7 @@ const FORBIDDEN: [(&str, &[&str]); 14] = [
     ("api", &["cli"]),
     ("channels", &["dispatcher", "registry", "runtime", "host_functions", "api", "trigger", "app", "cli"]),
     ("documents", &["dispatcher", "registry", "runtime", "host_functions", "api", "trigger", "app", "cli"]),
+    ("jobs", &["dispatcher", "registry", "runtime", "host_functions", "api", "trigger", "app", "cli"]),
 ];
 
 #[test]

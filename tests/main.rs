@@ -33,6 +33,8 @@ mod realtime;
 mod realtime_sse;
 mod realtime_websocket;
 mod restart;
+mod schedule;
 mod stats;
 mod tasks;
+mod transactions;
 mod upload;

@@ -19,12 +19,13 @@ use thimble::{
     clock::Clock,
     config::{Config, Overrides},
     documents::Documents,
-    event::Cause,
+    event::{Cause, Chains},
     event_queue,
     function::{Code, Upload},
     host_functions::{Call, Invocation, Services},
     hub::Hub,
     identity::Identity,
+    jobs::Jobs,
     listeners::Listeners,
     mailer::Mailer,
     metrics::Metrics,
@@ -56,9 +57,11 @@ impl Bench {
         let channels =
             Channels::new(Hub::new(&config.realtime), events, Listeners::default(), store.clone(), clock.clone());
         let usage = Usage::new(clock.clone(), config.function.clone(), config.tenant.clone());
+        let (listeners, chains, due) = (Listeners::default(), Chains::default(), Arc::default());
         let services = Services {
-            documents: Documents::new(store.clone(), channels.clone(), usage, clock.clone()),
+            documents: Documents::new(store.clone(), channels.clone(), usage.clone(), clock.clone()),
             channels,
+            jobs: Jobs::new(store.clone(), listeners, usage, clock.clone(), chains, due),
             mailer: Mailer::new(&config.mail, true, store, clock.clone()).unwrap(),
             clock: clock.clone(),
         };

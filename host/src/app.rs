@@ -3,6 +3,7 @@
 use std::{ops::Deref, sync::Arc, time::Duration};
 
 use anyhow::Context;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -13,10 +14,12 @@ use crate::{
     credentials::MasterKey,
     dispatcher::{self, Dispatcher},
     documents::Documents,
+    event::Chains,
     event_queue,
     history::History,
     host_functions::Services,
     hub::Hub,
+    jobs::Jobs,
     listeners::Listeners,
     mailer::Mailer,
     metrics::Metrics,
@@ -59,6 +62,8 @@ pub struct Parts {
     pub dispatcher: Dispatcher,
     /// Does tasks and jobs at their time.
     pub scheduler: Scheduler,
+    /// Calls of functions that are to come later.
+    pub jobs: Jobs,
     /// Calls other servers.
     pub outgoing: Outgoing,
     /// What has been used.
@@ -127,11 +132,14 @@ impl App {
         let metrics = Metrics::default();
         let (sizes, compile) = (&config.runtime, &config.compile);
         let runtime = Runtime::new(sizes, compile, limits, data, clock.clone(), metrics.clone()).await?;
-        let registry = Registry::load(store.clone(), runtime.clone(), usage.clone(), listeners).await?;
+        let registry = Registry::load(store.clone(), runtime.clone(), usage.clone(), listeners.clone()).await?;
+        let (chains, due) = (Chains::default(), Arc::new(Notify::new()));
+        let jobs = Jobs::new(store.clone(), listeners, usage.clone(), clock.clone(), chains.clone(), due.clone());
         let services = Services {
             documents: documents.clone(),
             channels: channels.clone(),
             mailer: mailer.clone(),
+            jobs: jobs.clone(),
             clock: clock.clone(),
         };
         let parts = dispatcher::Parts {
@@ -152,6 +160,8 @@ impl App {
             dispatcher: dispatcher.clone(),
             channels: channels.clone(),
             outgoing: outgoing.clone(),
+            chains,
+            changed: due,
         };
         let scheduler = Scheduler::new(config.tasks.clone(), parts);
         let peers = Peers::new(peers::Parts {
@@ -180,6 +190,7 @@ impl App {
             registry,
             dispatcher,
             scheduler,
+            jobs,
             outgoing,
             usage,
             peers,

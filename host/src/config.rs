@@ -325,6 +325,7 @@ impl Config {
             ("limits.bytes_written", limits.bytes_written, ANY),
             ("limits.messages", limits.messages, ANY),
             ("limits.mails", limits.mails, ANY),
+            ("limits.jobs", limits.jobs, ANY),
             ("limits.fetches", limits.fetches, ANY),
             // Each step is kept in memory with the next.
             ("limits.chain_depth", u64::from(limits.chain_depth), (1, 1_000)),

@@ -456,18 +456,10 @@ impl Inner {
         let nothing = || Transaction::new(who, Stored::UNLIMITED, cause);
         let mut transaction = work.map_or_else(nothing, |work| work.into_transaction());
         (transaction.run, transaction.delivery) = (Some(run.clone()), Some(delivery));
-        let services = &self.parts.services;
-        let mails = std::mem::take(&mut transaction.mails);
-        transaction.mails.clone_from(&mails);
         self.parts.usage.records(run);
-        if let Err(error) = services.documents.commit(transaction).await {
+        if let Err(error) = self.parts.services.commit(transaction).await {
             self.parts.usage.not_recorded(run);
             return Err(error);
-        }
-        for mail in &mails {
-            if let Err(error) = services.mailer.queued(mail).await {
-                tracing::warn!(mail = mail.id, %error, "a mail that was queued is not marked as shown");
-            }
         }
         Ok(())
     }

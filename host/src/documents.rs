@@ -20,7 +20,7 @@ use crate::{
     usage::Usage,
 };
 
-pub use work::Work;
+pub use work::{Savepoint, Work};
 
 mod work;
 
@@ -168,14 +168,16 @@ impl Documents {
         match self.change(who, step, cause).await? {
             Done::Updated(Updated::Done(document)) => Ok(document),
             Done::Updated(Updated::Forbidden) => Err(DocumentsError::Forbidden),
-            Done::Updated(Updated::Missing) | Done::Documents(_) | Done::Page(_) => Err(DocumentsError::Missing),
+            Done::Updated(Updated::Missing) | Done::Documents(_) | Done::Page(_) | Done::Count(_) => {
+                Err(DocumentsError::Missing)
+            }
         }
     }
 
     async fn change_many(&self, who: &Identity, step: Step, cause: Cause) -> Result<Vec<Document>> {
         match self.change(who, step, cause).await? {
             Done::Documents(documents) => Ok(documents),
-            Done::Updated(_) | Done::Page(_) => Err(DocumentsError::Missing),
+            Done::Updated(_) | Done::Page(_) | Done::Count(_) => Err(DocumentsError::Missing),
         }
     }
 

@@ -1,8 +1,11 @@
 //! Something happened: what triggers make and the dispatcher turns into runs.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -115,6 +118,13 @@ struct KeptCause {
     fuel: u64,
 }
 
+impl KeptCause {
+    /// What was left when it was kept.
+    fn budget(&self) -> Arc<Budget> {
+        Arc::new(Budget { runs: self.runs.into(), fuel: self.fuel.into() })
+    }
+}
+
 /// A chain has used up what it may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spent {
@@ -173,7 +183,11 @@ impl Cause {
     }
 
     fn from_kept(kept: KeptCause) -> Self {
-        let budget = Arc::new(Budget { runs: kept.runs.into(), fuel: kept.fuel.into() });
+        let budget = kept.budget();
+        Self::of(kept, &budget)
+    }
+
+    fn of(kept: KeptCause, budget: &Arc<Budget>) -> Self {
         let link = |before, function| Some(Arc::new(Link { function, before, budget: budget.clone() }));
         let before = kept.before.into_iter().rev().fold(None, link);
         Self { trace_id: kept.trace, depth: kept.depth, before }
@@ -193,6 +207,36 @@ impl Cause {
     }
 }
 
+/// Chains of causes that go on in jobs. Those of one chain share one budget, however many wait here. Clones share them.
+#[derive(Clone)]
+pub struct Chains(moka::sync::Cache<String, Arc<Budget>>);
+
+/// Chains whose budgets are remembered, and for how long: what goes on is due soon, but may be tried again later.
+const CHAINS: u64 = 100_000;
+const REMEMBERED: Duration = Duration::from_secs(3_600);
+
+impl Default for Chains {
+    fn default() -> Self {
+        Self(moka::sync::Cache::builder().max_capacity(CHAINS).time_to_idle(REMEMBERED).build())
+    }
+}
+
+impl Chains {
+    /// The text that a chain is kept as until [`Self::go_on`]; `None` when it comes from outside and has only begun.
+    pub fn keep(&self, cause: &Cause) -> Option<String> {
+        let budget = &cause.before.as_deref()?.budget;
+        self.0.get_with_by_ref(&cause.trace_id, || budget.clone());
+        serde_json::to_string(&cause.to_kept()).ok()
+    }
+
+    /// The chain that was kept as a text.
+    pub fn go_on(&self, text: &str) -> Cause {
+        let Ok(kept) = serde_json::from_str::<KeptCause>(text) else { return Cause::outside() };
+        let budget = self.0.get_with_by_ref(&kept.trace, || kept.budget());
+        Cause::of(kept, &budget)
+    }
+}
+
 impl Event {
     /// A call of one function over HTTP.
     pub fn web(identity: Identity, request: WebRequest) -> Self {
@@ -201,8 +245,8 @@ impl Event {
     }
 
     /// A call of one function whose time has come.
-    pub fn scheduled(identity: Identity, payload: Value) -> Self {
-        let (kind, cause) = (EventKind::Scheduled(payload), Cause::outside());
+    pub fn scheduled(identity: Identity, payload: Value, cause: Cause) -> Self {
+        let kind = EventKind::Scheduled(payload);
         Self { identity, kind, cause, key: String::new(), deliveries: Vec::new(), again: false }
     }
 
@@ -290,5 +334,21 @@ mod tests {
         by_b.end(1_000);
         assert_eq!(by_a.begin(), Err(Spent::Fuel));
         assert_eq!(outside.by("a", 1, 1).begin(), Ok(()), "another run from outside has a budget of its own");
+    }
+
+    #[test]
+    fn the_jobs_of_a_chain_share_its_budget() {
+        let (chains, outside) = (Chains::default(), Cause::outside());
+        assert_eq!(chains.keep(&outside), None);
+        let by_a = outside.by("a", 3, 100);
+        let kept = chains.keep(&by_a).unwrap_or_default();
+
+        let jobs = [chains.go_on(&kept), chains.go_on(&kept)];
+        assert_eq!([jobs[0].begin(), jobs[1].begin(), by_a.begin()], [Ok(()); 3]);
+        assert_eq!(jobs[0].begin(), Err(Spent::Runs));
+        assert_eq!((jobs[0].path("b"), jobs[0].depth, &jobs[0].trace_id), ("a → b".into(), 1, &outside.trace_id));
+
+        let elsewhere = Chains::default().go_on(&kept);
+        assert_eq!(std::iter::repeat_with(|| elsewhere.begin()).take_while(Result::is_ok).count(), 3);
     }
 }

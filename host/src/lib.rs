@@ -40,6 +40,7 @@ pub mod host_functions;
 
 pub mod channels;
 pub mod documents;
+pub mod jobs;
 
 pub mod collection;
 pub mod document;

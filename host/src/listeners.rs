@@ -32,12 +32,18 @@ pub struct Listener {
     pub matched: Matched,
 }
 
-/// The triggers of all functions whose events are kept. Cheap to clone.
+/// The triggers of all functions. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Listeners(Arc<RwLock<HashMap<String, Triggers>>>);
 
-/// Triggers of one tenant's functions by id.
-type Triggers = HashMap<String, String>;
+/// Triggers of one tenant's functions.
+#[derive(Default)]
+struct Triggers {
+    /// Of those whose events are kept, by id.
+    kept: HashMap<String, String>,
+    /// Id and trigger of each function, by name.
+    named: HashMap<String, (String, String)>,
+}
 
 /// Somebody joins a channel: no message in it, so only functions with this trigger run, not those of the channel.
 const JOIN: &str = "join";
@@ -48,25 +54,33 @@ impl Listeners {
         let mut tenants = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let triggers = tenants.entry(function.tenant.clone()).or_default();
         if function.trigger != WEB_TRIGGER && function.version.delivery == Delivery::AtLeastOnce {
-            triggers.insert(function.id.clone(), function.trigger.clone());
+            triggers.kept.insert(function.id.clone(), function.trigger.clone());
         } else {
-            triggers.remove(&function.id);
+            triggers.kept.remove(&function.id);
         }
+        triggers.named.insert(function.name.clone(), (function.id.clone(), function.trigger.clone()));
     }
 
     /// Forgets a function.
     pub fn remove(&self, tenant: &str, function: &str) {
         let mut tenants = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(triggers) = tenants.get_mut(tenant) {
-            triggers.remove(function);
+            triggers.kept.remove(function);
+            triggers.named.retain(|_, (id, _)| id != function);
         }
+    }
+
+    /// The trigger of the function of that name; `None` when there is none.
+    pub fn trigger(&self, tenant: &str, name: &str) -> Option<String> {
+        let tenants = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        tenants.get(tenant)?.named.get(name).map(|(_, trigger)| trigger.clone())
     }
 
     /// The functions that a message of this type in this channel is kept for.
     pub fn of(&self, tenant: &str, channel: &str, kind: &str) -> Vec<Listener> {
         let tenants = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let Some(triggers) = tenants.get(tenant) else { return Vec::new() };
-        let listening = triggers.iter().filter_map(|(function, trigger)| {
+        let listening = triggers.kept.iter().filter_map(|(function, trigger)| {
             Some(Listener { function: function.clone(), matched: matched(trigger, channel, kind)? })
         });
         listening.collect()

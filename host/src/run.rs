@@ -23,6 +23,8 @@ pub enum Outcome {
     Quota,
     /// It was not started, because the chain of causes behind it is too deep or has used up its budget.
     Chain,
+    /// It threw the error of a transaction that could not be committed, because what it had read was changed by others.
+    Conflict,
 }
 
 impl Outcome {
@@ -37,14 +39,24 @@ impl Outcome {
             Self::Stack => "stack",
             Self::Quota => "quota",
             Self::Chain => "chain",
+            Self::Conflict => "conflict",
         }
     }
 
     /// Reads what [`Self::as_str`] wrote.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Ok, Self::Error, Self::Fuel, Self::Timeout, Self::Memory, Self::Stack, Self::Quota, Self::Chain]
-            .into_iter()
-            .find(|outcome| outcome.as_str() == text)
+        const ALL: [Outcome; 9] = [
+            Outcome::Ok,
+            Outcome::Error,
+            Outcome::Fuel,
+            Outcome::Timeout,
+            Outcome::Memory,
+            Outcome::Stack,
+            Outcome::Quota,
+            Outcome::Chain,
+            Outcome::Conflict,
+        ];
+        ALL.into_iter().find(|outcome| outcome.as_str() == text)
     }
 }
 
@@ -62,6 +74,8 @@ pub struct Used {
     pub messages: u64,
     /// Mails it sent.
     pub mails: u64,
+    /// Jobs it scheduled.
+    pub jobs: u64,
 }
 
 /// One run, as it is kept and shown.

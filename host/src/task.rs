@@ -134,6 +134,16 @@ pub struct Job {
     pub created: DateTime<Utc>,
     /// When it was done, given up or cancelled.
     pub ended: Option<DateTime<Utc>>,
+    /// The chain of causes that it goes on with (see [`Chains`](crate::event::Chains)); `None` when it begins one.
+    pub cause: Option<String>,
+}
+
+/// The sentence for whoever would have more jobs waiting than may.
+pub fn too_many_jobs(most: u64) -> String {
+    format!(
+        "{most} jobs of this app wait already, which is as many as may: try again when some are done. The operator raises \
+         the limit with `tenant.jobs`"
+    )
 }
 
 /// Where a job stands.

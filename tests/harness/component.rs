@@ -20,9 +20,15 @@ pub fn component(module: &str) -> Vec<u8> {
 /// is), and these further items of the module. It can call `$log` (level, text, length), `$string` (which makes an answer of a
 /// text and its length) and `$realloc`.
 pub fn guest(handle: &str, items: &str) -> Vec<u8> {
+    guest_importing("", handle, items)
+}
+
+/// The same with further imports.
+pub fn guest_importing(imports: &str, handle: &str, items: &str) -> Vec<u8> {
     component(&format!(
         r#"(module
             (import "thimble:functions/log@0.1.0" "log" (func $log (param i32 i32 i32)))
+            {imports}
             (memory (export "memory") 1)
             (global $free (mut i32) (i32.const 4096))
             {REALLOC}

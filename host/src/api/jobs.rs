@@ -9,10 +9,9 @@ use axum::{
     response::Response,
     routing::get,
 };
-use chrono::{DateTime, TimeDelta, Utc};
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, value::RawValue};
-use uuid::Uuid;
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
+use serde_json::Value;
 
 use super::{
     documents::json_value,
@@ -21,20 +20,14 @@ use super::{
 };
 use crate::{
     app::App,
-    clock::rfc3339,
-    function::WEB_TRIGGER,
+    event::Cause,
     identity::Identity,
-    registry::RegistryError,
-    schedule::parse_duration,
-    task::{Job, JobState},
+    jobs::{JobError, JobView, MAX_PAYLOAD, When},
+    task::Job,
 };
 
-/// Bytes of a payload, and of a request with one.
-const MAX_PAYLOAD: usize = 64 << 10;
-const MAX_BODY: usize = 80 << 10;
-
-/// How far ahead a job may be.
-const MAX_AHEAD: TimeDelta = TimeDelta::days(366);
+/// Bytes of a request: a payload, and what stands around it.
+const MAX_BODY: usize = MAX_PAYLOAD + (16 << 10);
 
 /// So many jobs are listed.
 const LISTED: u32 = 100;
@@ -65,75 +58,24 @@ struct JobBody {
     at: Option<DateTime<Utc>>,
 }
 
-/// A job as it is shown.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct JobView {
-    id: String,
-    function: String,
-    payload: Box<RawValue>,
-    user_id: String,
-    /// When it is to run, or is tried again.
-    at: String,
-    state: &'static str,
-    attempts: u32,
-    error: Option<String>,
-    run_id: Option<String>,
-    created: String,
-    ended: Option<String>,
-}
-
 async fn add(Caller(who): Caller, State(app): State<App>, RawBody(body): RawBody) -> Answer {
-    let body: JobBody = object(&body)?;
-    // Users reach `web` functions only, now and later.
-    let function = app.registry.find(&who.tenant, &body.function).await;
-    let function = function
-        .filter(|function| who.is_root() || function.trigger == WEB_TRIGGER)
-        .ok_or_else(|| RegistryError::Unknown(body.function.clone()))?;
-    let payload = body.payload.to_string();
-    if payload.len() > MAX_PAYLOAD {
-        return Err(ApiError::TooLarge(format!(
-            "a payload has at most {MAX_PAYLOAD} bytes; this one has {}",
-            payload.len()
-        )));
-    }
-    let now = app.clock.now();
-    let job = Job {
-        id: Uuid::new_v4().to_string(),
-        tenant: who.tenant.to_string(),
-        function: function.name.clone(),
-        payload,
-        user: who.user.clone(),
-        due: due(now, body.delay.as_ref(), body.at)?,
-        state: JobState::Waiting,
-        attempts: 0,
-        error: None,
-        run: None,
-        created: now,
-        ended: None,
-    };
-    let most = app.usage.of_tenant(&who.tenant).jobs;
-    if !app.store.add_job(&job, most).await? {
-        let message = format!(
-            "{most} jobs of this app wait already, which is as many as may: try again when some are done. The operator raises \
-             the limit with `tenant.jobs`"
-        );
-        return Err(ApiError::TooMany { retry_after: LATER, message });
-    }
-    app.scheduler.changed();
-    Ok(json_value(StatusCode::CREATED, &JobView::try_from(job)?))
+    let JobBody { function, payload, delay, at } = object(&body)?;
+    // Another node may have added the function just now.
+    app.registry.find(&who.tenant, &function).await;
+    let job = app.jobs.add(&who, &function, &payload, &When { delay, at }, &Cause::outside()).await?;
+    Ok(json_value(StatusCode::CREATED, &shown(job)?))
 }
 
 /// Whoever is root sees all jobs, others their own.
 async fn list(Caller(who): Caller, State(app): State<App>) -> Answer {
     let user = Some(who.user.as_str()).filter(|_| !who.is_root());
     let jobs = app.store.jobs(&who.tenant, user, LISTED).await?;
-    let jobs: Vec<JobView> = jobs.into_iter().map(JobView::try_from).collect::<Result<_, _>>()?;
+    let jobs: Vec<JobView> = jobs.into_iter().map(shown).collect::<Result<_, _>>()?;
     Ok(json_value(StatusCode::OK, &jobs))
 }
 
 async fn show(Caller(who): Caller, State(app): State<App>, Path(id): Path<String>) -> Answer {
-    Ok(json_value(StatusCode::OK, &JobView::try_from(find(&app, &who, &id).await?)?))
+    Ok(json_value(StatusCode::OK, &shown(find(&app, &who, &id).await?)?))
 }
 
 /// Takes a job back that has not begun.
@@ -151,74 +93,20 @@ async fn find(app: &App, who: &Identity, id: &str) -> Result<Job, ApiError> {
     job.ok_or_else(|| ApiError::NotFound("there is no such job".into()))
 }
 
-/// When a job is due that says `delay` or `at`, or neither, which means now.
-fn due(now: DateTime<Utc>, delay: Option<&Value>, at: Option<DateTime<Utc>>) -> Result<DateTime<Utc>, ApiError> {
-    let refused = |why: &str| Err(ApiError::BadRequest(why.to_owned()));
-    let due = match (delay, at) {
-        (Some(_), Some(_)) => return refused("give either `delay` or `at`, not both"),
-        (None, at) => at.unwrap_or(now),
-        (Some(delay), None) => {
-            let delay = match delay {
-                Value::Number(seconds) => {
-                    seconds.as_f64().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-                }
-                Value::String(text) => parse_duration(text),
-                _ => None,
-            };
-            let delay = delay.and_then(|delay| TimeDelta::from_std(delay).ok());
-            match delay.and_then(|delay| now.checked_add_signed(delay)) {
-                Some(due) => due,
-                None => return refused("`delay` is a number of seconds, or text such as \"90s\" or \"1h30m\""),
-            }
-        }
-    };
-    if due - now > MAX_AHEAD {
-        return refused("a job is at most a year ahead");
-    }
-    Ok(due.max(now))
+fn shown(job: Job) -> Result<JobView, ApiError> {
+    JobView::try_from(job).map_err(|error| ApiError::Internal(error.into()))
 }
 
-impl TryFrom<Job> for JobView {
-    type Error = ApiError;
-
-    fn try_from(job: Job) -> Result<Self, ApiError> {
-        Ok(Self {
-            id: job.id,
-            function: job.function,
-            payload: RawValue::from_string(job.payload).map_err(|error| ApiError::Internal(error.into()))?,
-            user_id: job.user,
-            at: rfc3339(job.due),
-            state: job.state.as_str(),
-            attempts: job.attempts,
-            error: job.error,
-            run_id: job.run,
-            created: rfc3339(job.created),
-            ended: job.ended.map(rfc3339),
-        })
-    }
-}
-
-#[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_job_is_due_after_a_delay_or_at_a_time() {
-        let now = DateTime::from_timestamp(1_700_000_000, 0).unwrap();
-        let after = |delay: Value| due(now, Some(&delay), None).map(|due| (due - now).num_milliseconds());
-
-        assert_eq!(after(json!(90)).unwrap(), 90_000);
-        assert_eq!(after(json!(0.5)).unwrap(), 500);
-        assert_eq!(after(json!("1h30m")).unwrap(), 5_400_000);
-        assert_eq!(due(now, None, None).unwrap(), now);
-        assert_eq!(due(now, None, Some(now - TimeDelta::days(1))).unwrap(), now, "what is past is due now");
-        for wrong in [json!(-1), json!("soon"), json!(true), json!(1e300), json!("400d"), json!({})] {
-            assert!(after(wrong.clone()).is_err(), "{wrong}");
+impl From<JobError> for ApiError {
+    fn from(error: JobError) -> Self {
+        let text = error.to_string();
+        match error {
+            JobError::Unknown(_) => Self::NotFound(text),
+            JobError::Invalid(_) => Self::BadRequest(text),
+            JobError::TooLarge(_) => Self::TooLarge(text),
+            JobError::Anonymous => Self::Unauthorized(text),
+            JobError::TooMany(message) => Self::TooMany { retry_after: LATER, message },
+            JobError::Store(error) => error.into(),
         }
-        assert!(due(now, Some(&json!(1)), Some(now)).is_err());
-        assert!(due(now, None, Some(DateTime::<Utc>::MAX_UTC)).is_err());
     }
 }

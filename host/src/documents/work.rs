@@ -1,8 +1,9 @@
-//! What a run for a kept event has done so far: nothing of it has happened before all of it is committed, together with the run
-//! and the end of the event's delivery. So an event changes documents once, however often its function has to run for it.
+//! What a run has done so far that is a transaction: nothing of it has happened before all of it is committed. A run for a kept
+//! event is one, together with the end of the event's delivery, so that an event changes documents once, however often its
+//! function has to run for it; other runs open one when they want to.
 //!
 //! No lock and no connection is held meanwhile. A run sees its own changes; whatever it has seen is looked at again when it
-//! is committed, and if that is not the same, the run was in vain.
+//! is committed, and if that is not the same, all of it was in vain.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,9 +17,14 @@ use crate::{
     mail::Mail,
     permissions::Permissions,
     store::{Done, Fingerprint, Planned, Step, StoreError, Transaction, Updated},
+    task::Job,
 };
 
-/// The changes of one run. See the module.
+#[cfg(test)]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "a test may fail by panicking")]
+mod tests;
+
+/// The changes of one transaction. See the module.
 #[derive(Clone)]
 pub struct Work {
     documents: Documents,
@@ -26,6 +32,17 @@ pub struct Work {
     /// Documents as this run has made them, by collection and id; `None` when it has deleted them.
     made: HashMap<(String, String), Option<Document>>,
     /// Collections it has changed something in.
+    changed: HashSet<String>,
+}
+
+/// A point in the work of a run that it can go back to.
+#[derive(Debug)]
+pub struct Savepoint {
+    steps: usize,
+    events: usize,
+    mails: usize,
+    jobs: usize,
+    made: HashMap<(String, String), Option<Document>>,
     changed: HashSet<String>,
 }
 
@@ -38,14 +55,43 @@ impl std::fmt::Debug for Work {
 impl Work {
     /// Nothing yet.
     pub fn new(documents: Documents, who: Identity, cause: Cause) -> Self {
-        let most = documents.usage.of_tenant(&who.tenant).stored();
-        let transaction = Transaction::new(who, most, cause);
+        let quota = documents.usage.of_tenant(&who.tenant);
+        let transaction = Transaction { most_jobs: quota.jobs, ..Transaction::new(who, quota.stored(), cause) };
         Self { documents, transaction, made: HashMap::new(), changed: HashSet::new() }
     }
 
     /// Everything that has to be committed.
     pub fn into_transaction(self) -> Transaction {
         self.transaction
+    }
+
+    /// Where it stands.
+    pub fn savepoint(&self) -> Savepoint {
+        let Transaction { steps, events, mails, jobs, .. } = &self.transaction;
+        Savepoint {
+            steps: steps.len(),
+            events: events.len(),
+            mails: mails.len(),
+            jobs: jobs.len(),
+            made: self.made.clone(),
+            changed: self.changed.clone(),
+        }
+    }
+
+    /// Takes back what was done since. What was seen since still counts: the run may have given up because of it, and what it
+    /// does from now on is right only if that was so.
+    pub fn go_back(&mut self, savepoint: Savepoint) {
+        let transaction = &mut self.transaction;
+        let tried = transaction.steps.split_off(savepoint.steps);
+        transaction.events.truncate(savepoint.events);
+        transaction.mails.truncate(savepoint.mails);
+        transaction.jobs.truncate(savepoint.jobs);
+        (self.made, self.changed) = (savepoint.made, savepoint.changed);
+        if tried.iter().any(|planned| planned.step.kind().is_some()) {
+            self.look(Step::Tried(tried), &Done::Documents(Vec::new()));
+        } else {
+            transaction.steps.extend(tried);
+        }
     }
 
     /// Creates one document.
@@ -78,7 +124,23 @@ impl Work {
         self.look(step, &found);
         match found {
             Done::Page(page) => Ok(page),
-            Done::Documents(_) | Done::Updated(_) => Err(DocumentsError::Missing),
+            Done::Documents(_) | Done::Updated(_) | Done::Count(_) => Err(DocumentsError::Missing),
+        }
+    }
+
+    /// How many documents match.
+    pub async fn count(&mut self, collection: &str, filter: &Filter) -> Result<i64> {
+        check(self.who(), collection)?;
+        let step = Step::Count { collection: collection.to_owned(), filter: filter.clone() };
+        let found = if self.changed.contains(collection) {
+            self.preview(step.clone()).await?
+        } else {
+            Done::Count(self.documents.store.count(self.who(), collection, filter).await?)
+        };
+        self.look(step, &found);
+        match found {
+            Done::Count(count) => Ok(count),
+            Done::Documents(_) | Done::Updated(_) | Done::Page(_) => Err(DocumentsError::Missing),
         }
     }
 
@@ -119,14 +181,19 @@ impl Work {
         Ok(true)
     }
 
-    /// Sends a message when the run is committed.
+    /// Sends a message when all of it is committed.
     pub fn send(&mut self, event: Event, listeners: Vec<Listener>) {
         self.transaction.events.push((event, listeners));
     }
 
-    /// Sends a mail when the run is committed.
+    /// Sends a mail when all of it is committed.
     pub fn mail(&mut self, mail: Mail) {
         self.transaction.mails.push(mail);
+    }
+
+    /// Adds a job when all of it is committed.
+    pub fn schedule(&mut self, job: Job) {
+        self.transaction.jobs.push(job);
     }
 
     fn who(&self) -> &Identity {
@@ -154,16 +221,16 @@ impl Work {
         Ok(found)
     }
 
+    /// What a look at a collection shows that this run has changed.
     async fn preview(&self, step: Step) -> Result<Done> {
-        let mut transaction = self.transaction.clone();
-        // What has changed meanwhile is noticed at the end, when the run can be repeated.
-        transaction.steps.iter_mut().for_each(|planned| {
-            planned.expected = None;
-            planned.listeners.clear();
-        });
-        transaction.events.clear();
-        transaction.mails.clear();
-        transaction.steps.push(Planned { step, expected: None, listeners: Vec::new() });
+        let Transaction { who, most, cause, steps, .. } = &self.transaction;
+        let mut transaction = Transaction::new(who.clone(), *most, cause.clone());
+        // Only what it shows itself in. What has changed meanwhile is noticed at the end, when all of it can be repeated.
+        let own = steps.iter().map(|planned| &planned.step);
+        let own = own.filter(|own| own.kind().is_some() && own.collection() == step.collection()).cloned();
+        let only = |step| Planned { step, expected: None, listeners: Vec::new() };
+        transaction.steps = own.map(only).collect();
+        transaction.steps.push(only(step));
         let done = self.documents.store.preview(transaction).await?;
         done.into_iter().next_back().ok_or(DocumentsError::Missing)
     }

@@ -62,6 +62,24 @@ impl Host for Invocation {
         };
         Ok(deleted.map(u32::from).map_err(Error::from))
     }
+
+    async fn increment(&mut self, collection: String, id: String, field: String, by: i64) -> Answer<String> {
+        self.count_write(field.len())?;
+        let (who, cause) = (&self.call.identity, self.cause.clone());
+        let incremented = match &mut self.work {
+            Some(work) => work.increment(&collection, &id, &field, by).await,
+            None => self.services.documents.increment(who, &collection, &id, &field, by, cause).await,
+        };
+        if let Ok(document) = &incremented {
+            self.count_written(document.text.len().saturating_sub(field.len()))?;
+        }
+        Ok(incremented.map(|document| document.text.to_string()).map_err(Error::from))
+    }
+
+    async fn count(&mut self, collection: String, clauses: String) -> Answer<u64> {
+        self.count_read(clauses.len())?;
+        Ok(self.count_documents(&collection, &clauses).await)
+    }
 }
 
 impl Invocation {
@@ -83,6 +101,15 @@ impl Invocation {
             None => self.services.documents.update(who, collection, id, changes, cause).await?,
         };
         Ok(updated.text.to_string())
+    }
+
+    async fn count_documents(&mut self, collection: &str, clauses: &str) -> std::result::Result<u64, Error> {
+        let filter = Filter::parse(&json(clauses, "the clauses")?)?;
+        let count = match &mut self.work {
+            Some(work) => work.count(collection, &filter).await?,
+            None => self.services.documents.count(&self.call.identity, collection, &filter).await?,
+        };
+        Ok(count.unsigned_abs())
     }
 
     async fn page(

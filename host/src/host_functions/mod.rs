@@ -16,6 +16,7 @@ use crate::{
     event::Cause,
     filter::FilterError,
     identity::Identity,
+    jobs::{JobError, Jobs},
     mailer::{MailError, Mailer},
     run::{Outcome, Used},
     runtime::{
@@ -23,8 +24,10 @@ use crate::{
         limits::{Limits, MemoryMeter, Stopped},
         log::RunLog,
     },
-    store::StoreError,
+    store::{StoreError, Transaction},
 };
+
+use self::transactions::Transactions;
 
 mod channels;
 mod clock;
@@ -33,6 +36,8 @@ mod event;
 mod log;
 mod mail;
 mod random;
+mod schedule;
+mod transactions;
 
 /// The world in Rust, generated from `wit/world.wit`.
 #[expect(missing_docs, reason = "generated; wit/ is the documentation")]
@@ -49,9 +54,12 @@ pub mod world {
             "thimble:functions/event.user": trappable,
             "thimble:functions/event.headers": trappable,
             "thimble:functions/event.trace-id": trappable,
+            "thimble:functions/transactions.[static]transaction.begin": trappable,
+            "thimble:functions/transactions.[drop]transaction": trappable,
             default: async | trappable,
         },
         exports: { default: async },
+        with: { "thimble:functions/transactions.transaction": super::transactions::Transaction },
     });
 }
 
@@ -68,8 +76,27 @@ pub struct Services {
     pub channels: Channels,
     /// Outgoing mail.
     pub mailer: Mailer,
+    /// What is to run later.
+    pub jobs: Jobs,
     /// The time.
     pub clock: Arc<Clock>,
+}
+
+impl Services {
+    /// Commits what a run has done, and lets go out what waited for that.
+    pub async fn commit(&self, transaction: Transaction) -> std::result::Result<(), DocumentsError> {
+        let (mails, has_jobs) = (transaction.mails.clone(), !transaction.jobs.is_empty());
+        self.documents.commit(transaction).await?;
+        if has_jobs {
+            self.jobs.added();
+        }
+        for mail in &mails {
+            if let Err(error) = self.mailer.queued(mail).await {
+                tracing::warn!(mail = mail.id, %error, "a mail that was queued is not marked as shown");
+            }
+        }
+        Ok(())
+    }
 }
 
 /// For whom and for what a function is called.
@@ -97,8 +124,9 @@ pub struct Invocation {
     call: Call,
     /// The cause of what this run does.
     cause: Cause,
-    /// What a run for a kept event has done and is not committed yet; other runs act at once.
+    /// What is done and not committed yet: in a run for a kept event, and in a transaction. Other runs act at once.
     work: Option<Box<Work>>,
+    transactions: Transactions,
     log: RunLog,
     fuel: u64,
     used: Used,
@@ -121,6 +149,7 @@ impl Invocation {
         let work = || Work::new(services.documents.clone(), call.identity.clone(), cause.clone());
         Self {
             work: kept.then(|| Box::new(work())),
+            transactions: Transactions::default(),
             services,
             cause,
             call,
@@ -147,8 +176,9 @@ impl Invocation {
         self.used
     }
 
-    /// The log and what is to be committed, once the run has ended.
-    pub fn into_log_and_work(self) -> (Vec<String>, Option<Box<Work>>) {
+    /// The log and what is to be committed, once the run has ended. A transaction that is open then is given up.
+    pub fn into_log_and_work(mut self) -> (Vec<String>, Option<Box<Work>>) {
+        self.take_back();
         (self.log.into_lines(), self.work)
     }
 
@@ -183,6 +213,12 @@ impl Invocation {
     fn count_message(&mut self, bytes: usize) -> Result<()> {
         self.used.messages += 1;
         within(self.used.messages, self.limits.messages, "send messages", "messages")?;
+        self.charge_fuel(bytes)
+    }
+
+    fn count_job(&mut self, bytes: usize) -> Result<()> {
+        self.used.jobs += 1;
+        within(self.used.jobs, self.limits.jobs, "schedule jobs", "jobs")?;
         self.charge_fuel(bytes)
     }
 
@@ -284,6 +320,20 @@ impl From<ChannelError> for Error {
                 ChannelError::Store(error) => error.into(),
                 other => refuse("unavailable", other.to_string()),
             },
+        }
+    }
+}
+
+impl From<JobError> for Error {
+    fn from(error: JobError) -> Self {
+        let text = error.to_string();
+        match error {
+            JobError::Unknown(_) => refuse("not-found", text),
+            JobError::Invalid(_) => refuse("invalid", text),
+            JobError::TooLarge(_) => refuse("too-large", text),
+            JobError::Anonymous => refuse("forbidden", text),
+            JobError::TooMany(_) => refuse("quota", text),
+            JobError::Store(error) => error.into(),
         }
     }
 }

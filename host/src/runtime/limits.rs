@@ -35,6 +35,8 @@ pub struct Limits {
     pub messages: u64,
     /// Mails of a run.
     pub mails: u64,
+    /// Jobs that a run schedules.
+    pub jobs: u64,
     /// Requests that a run makes over HTTP.
     pub fetches: u64,
     /// Runs that may stand one behind the other in a chain of causes, besides the first.
@@ -152,6 +154,7 @@ impl Limits {
             bytes_written: u64::MAX,
             messages: u64::MAX,
             mails: u64::MAX,
+            jobs: u64::MAX,
             fetches: u64::MAX,
             chain_depth: u32::MAX,
             chain_runs: u64::MAX,

@@ -88,6 +88,7 @@ pub(super) async fn run(engine: &Engine, prepared: &Prepared, invocation: Invoca
     let fuel = guest_fuel.saturating_add(store.data().host_fuel());
     let memory = (store.data().memory.peak, store.data().memory.refused);
     let used = store.data().used();
+    let is_conflict = matches!(&called, Ok(Ok(Err(thrown))) if store.data().is_conflict(thrown));
     let (log, work) = store.into_data().into_log_and_work();
     let (outcome, result, error) = match called {
         Err(_) => (Outcome::Timeout, None, Some(timeout_text(&limits))),
@@ -103,6 +104,7 @@ pub(super) async fn run(engine: &Engine, prepared: &Prepared, invocation: Invoca
         Ok(Ok(Err(thrown))) if thrown.starts_with(OUT_OF_MEMORY) => {
             (Outcome::Memory, None, Some(format!("{}\n{thrown}", memory_text(&limits))))
         }
+        Ok(Ok(Err(thrown))) if is_conflict => (Outcome::Conflict, None, Some(thrown)),
         Ok(Ok(Err(thrown))) => (Outcome::Error, None, Some(thrown)),
         Ok(Err(trap)) => {
             let (outcome, text) = explain(&trap, prepared, memory.1, &limits);

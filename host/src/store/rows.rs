@@ -212,6 +212,7 @@ from_rows! {
         run: row.try_get("run")?,
         created: time(row, "created")?,
         ended: optional_time(row, "ended")?,
+        cause: row.try_get("cause")?,
     });
 }
 

@@ -46,6 +46,8 @@ macro_rules! on_every_store {
     };
 }
 
+pub(crate) use on_every_store;
+
 #[path = "../../../tests/harness/postgres.rs"]
 #[expect(dead_code, reason = "the tests of the platform use all of it")]
 pub mod cluster;
@@ -68,11 +70,11 @@ pub fn settings() -> Database {
     Config::from_toml("thimble.toml", settings).unwrap().database
 }
 
-async fn sqlite(folder: &tempfile::TempDir) -> Arc<dyn Store> {
+pub(crate) async fn sqlite(folder: &tempfile::TempDir) -> Arc<dyn Store> {
     open(&format!("sqlite:{}", folder.path().join("thimble.db").display()), &settings()).await.unwrap()
 }
 
-async fn postgres(url: &str) -> Arc<dyn Store> {
+pub(crate) async fn postgres(url: &str) -> Arc<dyn Store> {
     open(url, &settings()).await.unwrap()
 }
 
@@ -112,7 +114,7 @@ fn tenant(id: &str) -> NewTenant {
 }
 
 /// Somebody of a tenant, which is added when it is not there.
-pub(super) async fn somebody(store: &dyn Store, tenant: &str, account: &str, name: &str) -> Identity {
+pub(crate) async fn somebody(store: &dyn Store, tenant: &str, account: &str, name: &str) -> Identity {
     if store.tenant(tenant).await.unwrap().is_none() {
         store.add_tenant(self::tenant(tenant)).await.unwrap();
     }
@@ -124,15 +126,15 @@ pub async fn root(store: &dyn Store, tenant: &str) -> Identity {
     Identity { role: ROOT_ROLE, ..somebody(store, tenant, "root", "root").await }
 }
 
-fn object(value: Value) -> Content {
+pub(crate) fn object(value: Value) -> Content {
     serde_json::from_value(value).unwrap()
 }
 
-fn filter(clauses: Value) -> Filter {
+pub(crate) fn filter(clauses: Value) -> Filter {
     Filter::parse(&clauses).unwrap()
 }
 
-async fn create(store: &dyn Store, who: &Identity, collection: &str, contents: &[Value]) -> Vec<Document> {
+pub(crate) async fn create(store: &dyn Store, who: &Identity, collection: &str, contents: &[Value]) -> Vec<Document> {
     let contents = contents.iter().cloned().map(object).collect();
     store.create_documents(who, collection, contents).await.unwrap()
 }
@@ -222,13 +224,13 @@ trait OneStep: Store {
 impl<S: Store + ?Sized> OneStep for S {}
 
 /// All documents that `who` may read, up to the size of a page.
-async fn all(store: &dyn Store, who: &Identity, collection: &str) -> Vec<Document> {
+pub(crate) async fn all(store: &dyn Store, who: &Identity, collection: &str) -> Vec<Document> {
     let page = PageRequest { size: 1_000, ..PageRequest::default() };
     store.list(who, collection, &Filter::all(), &page).await.unwrap().results
 }
 
 /// One field of each document.
-fn values(documents: &[Document], field: &str) -> Value {
+pub(crate) fn values(documents: &[Document], field: &str) -> Value {
     documents.iter().map(|document| document.fields().remove(field).unwrap_or_default()).collect()
 }
 

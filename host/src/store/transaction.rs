@@ -2,6 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use super::StoreError;
 use crate::{
     document::{ChangeKind, Content, Document, Page, PageRequest},
     event::{Cause, Event},
@@ -10,6 +11,7 @@ use crate::{
     listeners::Listener,
     mail::Mail,
     run::Run,
+    task::Job,
     usage::KeptUsage,
 };
 
@@ -30,6 +32,10 @@ pub struct Transaction {
     pub events: Vec<(Event, Vec<Listener>)>,
     /// Mails to be queued.
     pub mails: Vec<Mail>,
+    /// Jobs to be added …
+    pub jobs: Vec<Job>,
+    /// … unless so many wait or run: then the transaction is [`StoreError::Quota`](super::StoreError::Quota).
+    pub most_jobs: u64,
     /// The run that did all this, to be recorded.
     pub run: Option<Run>,
     /// The delivery that is done with that. When it is not in this process' hands any more, the transaction is
@@ -48,6 +54,16 @@ pub struct Planned {
     pub listeners: Vec<Listener>,
 }
 
+impl Planned {
+    /// Whether it came out as when it was tried.
+    pub fn check(&self, done: &Done) -> Result<(), StoreError> {
+        match self.expected {
+            Some(expected) if expected != Fingerprint::of(done) => Err(StoreError::Conflict),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
 /// What came of a transaction.
 #[derive(Debug, Default)]
 pub struct Committed {
@@ -63,9 +79,7 @@ pub struct Committed {
 impl Transaction {
     /// Whether filters say what is changed or seen: then whoever made them chose how long it takes.
     pub fn searches(&self) -> bool {
-        let searches =
-            |step: &Step| matches!(step, Step::UpdateMatching { .. } | Step::DeleteMatching { .. } | Step::List { .. });
-        self.steps.iter().any(|planned| searches(&planned.step))
+        self.steps.iter().any(|planned| planned.step.searches())
     }
 
     /// Whether it relies on what was seen before.
@@ -75,8 +89,8 @@ impl Transaction {
 
     /// One without anything in it.
     pub fn new(who: Identity, most: Stored, cause: Cause) -> Self {
-        let (steps, events, mails) = Default::default();
-        Self { who, most, cause, steps, events, mails, run: None, delivery: None }
+        let (steps, events, mails, jobs) = Default::default();
+        Self { who, most, cause, steps, events, mails, jobs, most_jobs: u64::MAX, run: None, delivery: None }
     }
 
     /// One change.
@@ -100,7 +114,11 @@ impl Fingerprint {
     /// Of what came of a step. The same documents in the same versions make the same one, in this process.
     pub fn of(done: &Done) -> Self {
         let mut hasher = DefaultHasher::new();
-        let total = if let Done::Page(page) = done { page.total } else { 0 };
+        let total = match done {
+            Done::Page(page) => page.total,
+            Done::Count(count) => *count,
+            Done::Updated(_) | Done::Documents(_) => 0,
+        };
         total.hash(&mut hasher);
         for document in done.documents() {
             (&document.id, document.version).hash(&mut hasher);
@@ -181,10 +199,19 @@ pub enum Step {
         /// Which of them.
         page: PageRequest,
     },
+    /// Counts the documents that match and that the identity may read.
+    Count {
+        /// Where.
+        collection: String,
+        /// Which.
+        filter: Filter,
+    },
+    /// Takes steps and undoes what they did: somebody tried them and gave them up, and what was seen on the way still counts.
+    Tried(Vec<Planned>),
 }
 
 impl Step {
-    /// Where the documents are.
+    /// Where the documents are; empty for what is in several places.
     pub fn collection(&self) -> &str {
         match self {
             Self::Create { collection, .. }
@@ -194,7 +221,9 @@ impl Step {
             | Self::Delete { collection, .. }
             | Self::DeleteMatching { collection, .. }
             | Self::Get { collection, .. }
-            | Self::List { collection, .. } => collection,
+            | Self::List { collection, .. }
+            | Self::Count { collection, .. } => collection,
+            Self::Tried(_) => "",
         }
     }
 
@@ -204,7 +233,20 @@ impl Step {
             Self::Create { .. } => Some(ChangeKind::Created),
             Self::Update { .. } | Self::UpdateMatching { .. } | Self::Increment { .. } => Some(ChangeKind::Updated),
             Self::Delete { .. } | Self::DeleteMatching { .. } => Some(ChangeKind::Deleted),
-            Self::Get { .. } | Self::List { .. } => None,
+            Self::Get { .. } | Self::List { .. } | Self::Count { .. } | Self::Tried(_) => None,
+        }
+    }
+
+    /// Whether a filter says what is changed or seen.
+    fn searches(&self) -> bool {
+        match self {
+            Self::UpdateMatching { .. } | Self::DeleteMatching { .. } | Self::List { .. } | Self::Count { .. } => true,
+            Self::Tried(steps) => steps.iter().any(|planned| planned.step.searches()),
+            Self::Create { .. }
+            | Self::Update { .. }
+            | Self::Increment { .. }
+            | Self::Delete { .. }
+            | Self::Get { .. } => false,
         }
     }
 }
@@ -214,10 +256,12 @@ impl Step {
 pub enum Done {
     /// Of [`Step::Update`] and [`Step::Increment`].
     Updated(Updated),
-    /// Documents that were created, changed or found, or deleted: then as they were.
+    /// Documents that were created, changed or found, or deleted: then as they were. None of [`Step::Tried`].
     Documents(Vec<Document>),
     /// Of [`Step::List`].
     Page(Page),
+    /// Of [`Step::Count`].
+    Count(i64),
 }
 
 impl Done {
@@ -228,6 +272,7 @@ impl Done {
             Self::Updated(Updated::Missing | Updated::Forbidden) => &[],
             Self::Documents(documents) => documents,
             Self::Page(page) => &page.results,
+            Self::Count(_) => &[],
         }
     }
 }

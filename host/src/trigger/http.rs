@@ -125,6 +125,7 @@ fn status(outcome: Outcome) -> StatusCode {
         Outcome::Fuel | Outcome::Timeout => StatusCode::GATEWAY_TIMEOUT,
         Outcome::Quota => StatusCode::TOO_MANY_REQUESTS,
         Outcome::Chain => StatusCode::LOOP_DETECTED,
+        Outcome::Conflict => StatusCode::CONFLICT,
     }
 }
 

@@ -15,12 +15,16 @@ mod channels;
 mod documents;
 mod event;
 mod mail;
+mod schedule;
+mod transactions;
 
 /// Defines all of them.
 pub fn register<'js>(ctx: &Ctx<'js>, globals: &Object<'js>) -> Result<()> {
-    for function in documents::FUNCTIONS.iter().chain(channels::FUNCTIONS).chain(mail::FUNCTIONS) {
+    let functions = [documents::FUNCTIONS, channels::FUNCTIONS, mail::FUNCTIONS, schedule::FUNCTIONS];
+    for function in functions.into_iter().flatten() {
         function.define(globals)?;
     }
+    transactions::register(ctx, globals)?;
     event::register(ctx, globals)
 }
 

@@ -80,6 +80,7 @@ struct UsedView {
     bytes_written: i64,
     messages: u64,
     mails: u64,
+    jobs: u64,
 }
 
 /// Runs that `function info` shows.
@@ -222,9 +223,11 @@ fn show_use(run: &RunView) -> anyhow::Result<()> {
     output::line(&format!("  - {guest} in the function, {host} in calls of the platform, {queued} of waiting before"))?;
     let memory = output::size(run.peak_memory.unwrap_or_default());
     output::line(&format!("  - {} fuel, {memory} of memory", run.fuel.unwrap_or_default()))?;
-    let UsedView { reads, writes, bytes_written, messages, mails } = run.used;
+    let UsedView { reads, writes, bytes_written, messages, mails, jobs } = run.used;
     let written = output::size(bytes_written);
-    output::line(&format!("  - {reads} reads, {writes} writes ({written}), {messages} messages, {mails} mails"))?;
+    output::line(&format!(
+        "  - {reads} reads, {writes} writes ({written}), {messages} messages, {mails} mails, {jobs} jobs"
+    ))?;
     match run.depth {
         0 => Ok(()),
         _ => output::line(&format!("  - in the chain {}", printable(&run.chain))),

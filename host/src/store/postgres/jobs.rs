@@ -18,8 +18,8 @@ pub async fn add(db: &mut PgConnection, job: &Job, most: u64) -> Result<bool> {
         return Ok(false);
     }
     let add = "
-        insert into jobs (id, tenant, function, payload, \"user\", due, state, attempts, created)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+        insert into jobs (id, tenant, function, payload, \"user\", due, state, attempts, created, cause)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
     sqlx::query(add)
         .bind(&job.id)
         .bind(&job.tenant)
@@ -30,6 +30,7 @@ pub async fn add(db: &mut PgConnection, job: &Job, most: u64) -> Result<bool> {
         .bind(job.state.as_str())
         .bind(i64::from(job.attempts))
         .bind(micros(job.created))
+        .bind(&job.cause)
         .execute(db)
         .await?;
     Ok(true)

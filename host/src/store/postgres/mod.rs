@@ -128,8 +128,17 @@ impl Postgres {
                     Ok(committed)
                 };
                 match committed.await {
-                    Err(StoreError::Unavailable(cause)) if errors::is_in_the_way(&cause) && attempt < ATTEMPTS => {
+                    Err(StoreError::Unavailable(cause)) if errors::is_in_the_way(&cause) => {
                         attempt += 1;
+                        if attempt > ATTEMPTS {
+                            // Whoever has read something can read it again, and decide again.
+                            let is_conflict = transaction.relies();
+                            return Err(if is_conflict {
+                                StoreError::Conflict
+                            } else {
+                                StoreError::Unavailable(cause)
+                            });
+                        }
                     }
                     committed => return committed,
                 }

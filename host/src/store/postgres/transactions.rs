@@ -2,10 +2,11 @@
 
 use sqlx::PgConnection;
 
-use super::{Result, documents, mails, outbox, runs};
+use super::{Result, documents, jobs, mails, outbox, runs};
 use crate::{
     document::Document,
-    store::{Committed, Done, Fingerprint, Step, StoreError, Stored, Transaction},
+    store::{Committed, Done, Planned, Step, StoreError, Stored, Transaction},
+    task::too_many_jobs,
 };
 
 /// Counters of one tenant: changes that are made at the same time would wait for each other at a single one.
@@ -17,9 +18,7 @@ pub async fn commit(db: &mut PgConnection, node: &str, transaction: &Transaction
     let mut grown = Stored::default();
     for planned in &transaction.steps {
         let done = take(db, transaction, &planned.step, &mut grown).await?;
-        if planned.expected.is_some_and(|expected| expected != Fingerprint::of(&done)) {
-            return Err(StoreError::Conflict);
-        }
+        planned.check(&done)?;
         for document in done.documents() {
             let Some(mut event) = transaction.event(&planned.step, document) else { break };
             outbox::keep(db, node, &mut event, &planned.listeners).await?;
@@ -40,6 +39,11 @@ pub async fn commit(db: &mut PgConnection, node: &str, transaction: &Transaction
     }
     for mail in &transaction.mails {
         mails::queue(db, mail).await?;
+    }
+    for job in &transaction.jobs {
+        if !jobs::add(db, job, transaction.most_jobs).await? {
+            return Err(StoreError::Quota(too_many_jobs(transaction.most_jobs)));
+        }
     }
     if let Some(delivery) = transaction.delivery {
         outbox::done(db, node, delivery).await?;
@@ -76,7 +80,24 @@ async fn take(db: &mut PgConnection, transaction: &Transaction, step: &Step, gro
         Step::List { collection, filter, page } => {
             Done::Page(documents::page(db, who, collection, filter, page).await?)
         }
+        Step::Count { collection, filter } => Done::Count(documents::count(db, who, collection, filter).await?),
+        Step::Tried(steps) => {
+            Box::pin(try_out(db, transaction, steps)).await?;
+            Done::Documents(Vec::new())
+        }
     })
+}
+
+/// Takes steps and undoes them. An error leaves that to whoever undoes everything.
+async fn try_out(db: &mut PgConnection, transaction: &Transaction, steps: &[Planned]) -> Result<()> {
+    sqlx::query("savepoint tried").execute(&mut *db).await?;
+    for planned in steps {
+        let done = take(db, transaction, &planned.step, &mut Stored::default()).await?;
+        planned.check(&done)?;
+    }
+    sqlx::query("rollback to savepoint tried").execute(&mut *db).await?;
+    sqlx::query("release savepoint tried").execute(db).await?;
+    Ok(())
 }
 
 /// What the tenant keeps with this, and with what others have committed.

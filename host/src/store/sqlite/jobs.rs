@@ -16,8 +16,8 @@ pub async fn add(db: &mut SqliteConnection, job: &Job, most: u64) -> Result<bool
         return Ok(false);
     }
     let add = "
-        insert into jobs (id, tenant, function, payload, user, due, state, attempts, created)
-        values (?, ?, ?, ?, ?, ?, ?, ?, ?)";
+        insert into jobs (id, tenant, function, payload, user, due, state, attempts, created, cause)
+        values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
     sqlx::query(add)
         .bind(&job.id)
         .bind(&job.tenant)
@@ -28,6 +28,7 @@ pub async fn add(db: &mut SqliteConnection, job: &Job, most: u64) -> Result<bool
         .bind(job.state.as_str())
         .bind(job.attempts)
         .bind(micros(job.created))
+        .bind(&job.cause)
         .execute(db)
         .await?;
     Ok(true)

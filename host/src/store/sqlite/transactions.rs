@@ -2,10 +2,11 @@
 
 use sqlx::{Row, SqliteConnection};
 
-use super::{Result, documents, mails, outbox, runs};
+use super::{Result, documents, jobs, mails, outbox, runs};
 use crate::{
     document::Document,
-    store::{Committed, Done, Fingerprint, Step, StoreError, Stored, Transaction},
+    store::{Committed, Done, Planned, Step, StoreError, Stored, Transaction},
+    task::too_many_jobs,
 };
 
 /// Makes all of a transaction; an error means that all of it has to be undone.
@@ -14,9 +15,7 @@ pub async fn commit(db: &mut SqliteConnection, node: &str, transaction: Transact
     let mut grown = Stored::default();
     for planned in &transaction.steps {
         let done = take(db, &transaction, &planned.step, &mut grown).await?;
-        if planned.expected.is_some_and(|expected| expected != Fingerprint::of(&done)) {
-            return Err(StoreError::Conflict);
-        }
+        planned.check(&done)?;
         for document in done.documents() {
             let Some(mut event) = transaction.event(&planned.step, document) else { break };
             outbox::keep(db, node, &mut event, &planned.listeners).await?;
@@ -36,6 +35,11 @@ pub async fn commit(db: &mut SqliteConnection, node: &str, transaction: Transact
     }
     for mail in &transaction.mails {
         mails::queue(db, mail).await?;
+    }
+    for job in &transaction.jobs {
+        if !jobs::add(db, job, transaction.most_jobs).await? {
+            return Err(StoreError::Quota(too_many_jobs(transaction.most_jobs)));
+        }
     }
     if let Some(delivery) = transaction.delivery {
         outbox::done(db, node, delivery).await?;
@@ -72,7 +76,24 @@ async fn take(db: &mut SqliteConnection, transaction: &Transaction, step: &Step,
         Step::List { collection, filter, page } => {
             Done::Page(documents::page(db, who, collection, filter, page).await?)
         }
+        Step::Count { collection, filter } => Done::Count(documents::count(db, who, collection, filter).await?),
+        Step::Tried(steps) => {
+            Box::pin(try_out(db, transaction, steps)).await?;
+            Done::Documents(Vec::new())
+        }
     })
+}
+
+/// Takes steps and undoes them. An error leaves that to whoever undoes everything.
+async fn try_out(db: &mut SqliteConnection, transaction: &Transaction, steps: &[Planned]) -> Result<()> {
+    sqlx::query("savepoint tried").execute(&mut *db).await?;
+    for planned in steps {
+        let done = take(db, transaction, &planned.step, &mut Stored::default()).await?;
+        planned.check(&done)?;
+    }
+    sqlx::query("rollback to savepoint tried").execute(&mut *db).await?;
+    sqlx::query("release savepoint tried").execute(db).await?;
+    Ok(())
 }
 
 /// What the tenant keeps with this.

@@ -61,6 +61,7 @@ fn job(tenant: &str, id: &str, user: &str, due: i64) -> Job {
         run: None,
         created: at(0),
         ended: None,
+        cause: Some(r#"{"trace":"é"}"#.into()),
     }
 }
 

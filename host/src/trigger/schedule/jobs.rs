@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{Inner, LEASE, Result, Scheduler, cut};
 use crate::{
     dispatcher::NotCalled,
-    event::Event,
+    event::{Cause, Event},
     function::WEB_TRIGGER,
     run::Outcome,
     task::{Job, JobState},
@@ -24,8 +24,8 @@ enum Attempt {
     Ran(String, Option<String>),
     /// It was not its turn, and the attempt does not count: until when it waits, and why.
     Later(TimeDelta, String),
-    /// It will never work, and why.
-    Never(String),
+    /// It will never work, and why; the id of the run, if there was one.
+    Never(String, Option<String>),
 }
 
 impl Scheduler {
@@ -50,12 +50,12 @@ impl Scheduler {
 impl Inner {
     async fn attempt(&self, job: &Job) -> Attempt {
         if job.attempts > self.config.attempts {
-            return Attempt::Never("the server ended each time while it ran".into());
+            return Attempt::Never("the server ended each time while it ran".into(), None);
         }
         // As they are now: whoever was deleted, or lost a role, does no more through a job than by hand.
         let user = match self.parts.store.user(&job.tenant, &job.user).await {
             Ok(Some(user)) => user.identity(),
-            Ok(None) => return Attempt::Never("the user who scheduled it is gone".into()),
+            Ok(None) => return Attempt::Never("the user who scheduled it is gone".into(), None),
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, job = job.id, "a job waits");
                 return Attempt::Later(FIRST_PAUSE, "the database did not answer".into());
@@ -63,11 +63,16 @@ impl Inner {
         };
         let function = self.parts.registry.find(&job.tenant, &job.function).await;
         let Some(function) = function.filter(|function| user.is_root() || function.trigger == WEB_TRIGGER) else {
-            return Attempt::Never(format!("function `{}` not found", job.function));
+            return Attempt::Never(format!("function `{}` not found", job.function), None);
         };
         let payload = serde_json::from_str(&job.payload).unwrap_or(Value::Null);
-        match self.hand_over(function, Event::scheduled(user, payload)).await {
+        let cause = job.cause.as_deref().map_or_else(Cause::outside, |cause| self.parts.chains.go_on(cause));
+        match self.hand_over(function, Event::scheduled(user, payload, cause)).await {
             Ok(finished) if finished.run.outcome == Outcome::Ok => Attempt::Ran(finished.run.id, None),
+            // A chain that is at its end does not go on when it is tried again.
+            Ok(finished) if finished.run.outcome == Outcome::Chain => {
+                Attempt::Never(finished.run.error.unwrap_or_default(), Some(finished.run.id))
+            }
             Ok(finished) => {
                 let error = finished.run.error.unwrap_or_else(|| finished.run.outcome.as_str().to_owned());
                 Attempt::Ran(finished.run.id, Some(error))
@@ -76,7 +81,7 @@ impl Inner {
                 Attempt::Later(TimeDelta::from_std(retry_after).unwrap_or(FIRST_PAUSE), message)
             }
             Err(NotCalled::Busy) => Attempt::Later(TimeDelta::zero(), NotCalled::Busy.to_string()),
-            Err(gone @ NotCalled::Gone(_)) => Attempt::Never(gone.to_string()),
+            Err(gone @ NotCalled::Gone(_)) => Attempt::Never(gone.to_string(), None),
         }
     }
 
@@ -104,7 +109,10 @@ impl Inner {
                 (job.error, job.due) = (Some(cut(why)), now + wait);
                 job.attempts -= 1;
             }
-            Attempt::Never(why) => end(JobState::Failed, Some(why)),
+            Attempt::Never(why, run) => {
+                end(JobState::Failed, Some(why));
+                job.run = run.or(job.run.take());
+            }
         }
     }
 }

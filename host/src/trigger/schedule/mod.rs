@@ -27,7 +27,7 @@ use crate::{
     channels::Channels,
     clock::Clock,
     dispatcher::Dispatcher,
-    event::Cause,
+    event::{Cause, Chains},
     outgoing::Outgoing,
     registry::Registry,
     schedule::Schedule,
@@ -62,6 +62,10 @@ pub struct Parts {
     pub channels: Channels,
     /// Calls URLs.
     pub outgoing: Outgoing,
+    /// Chains that go on in jobs.
+    pub chains: Chains,
+    /// Told when something may be due earlier than it was.
+    pub changed: Arc<Notify>,
 }
 
 /// Does tasks and jobs at their time. Cheap to clone.
@@ -73,8 +77,6 @@ struct Inner {
     parts: Parts,
     /// Names this process in what it has begun.
     node: String,
-    /// Something may be due earlier than it was.
-    changed: Notify,
     /// What has begun and not ended.
     working: TaskTracker,
     /// Jobs that run here, of each tenant.
@@ -130,7 +132,6 @@ impl Scheduler {
             config,
             parts,
             node: Uuid::new_v4().to_string(),
-            changed: Notify::new(),
             working: TaskTracker::new(),
             jobs: Mutex::default(),
         }))
@@ -155,9 +156,9 @@ impl Scheduler {
         self.0.working.wait().await;
     }
 
-    /// A task or a job was added or changed: it may be due before everything else.
+    /// A task was added or changed: it may be due before everything else.
     pub fn changed(&self) {
-        self.0.changed.notify_one();
+        self.0.parts.changed.notify_one();
     }
 
     /// Runs a task now, whatever its schedule says. Returns the entry in its history, which is still running.
@@ -197,7 +198,7 @@ impl Scheduler {
             last = now;
             tokio::select! {
                 () = shutdown.cancelled() => {}
-                () = self.0.changed.notified() => {}
+                () = self.0.parts.changed.notified() => {}
                 () = clock.sleep_until(next) => {}
                 // By another clock: this one may have been set back since it was read, and the next tick is hours away then.
                 () = tokio::time::sleep(POLL) => {}
@@ -349,7 +350,7 @@ impl Inner {
                 Ok(0) => {}
                 Ok(taken) => {
                     tracing::info!(taken, "tasks and jobs were interrupted by the end of their server");
-                    self.changed.notify_one();
+                    self.parts.changed.notify_one();
                 }
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "what runs here could not be kept");
@@ -405,7 +406,7 @@ impl Drop for Place {
                 jobs.remove(&self.tenant);
             }
         }
-        self.inner.changed.notify_one();
+        self.inner.parts.changed.notify_one();
     }
 }
 

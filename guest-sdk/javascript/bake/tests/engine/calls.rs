@@ -56,6 +56,7 @@ fn documents_answer_ok_and_content() {
                 query("c", [["a", "=", 1]]), query("c", [], { size: 1 }),
                 update("c", "id1", { b: 2 }),
                 del("c", "id1"),
+                incrementValue("c", "id1", "n", -2), count("c"), count("c", [["a", "=", 1]]),
             ].map(answer => answer.ok && answer.content);
         }"#,
         &[],
@@ -65,7 +66,7 @@ fn documents_answer_ok_and_content() {
     assert_eq!(
         run.json(),
         format!(
-            r#"[{{"a":1}},{page},{page},{{"id":"id1"}},{{"id":"7"}},{{"results":[[["a","=",1]]]}},{{"results":[[]]}},{{"b":2}},1]"#
+            r#"[{{"a":1}},{page},{page},{{"id":"id1"}},{{"id":"7"}},{{"results":[[["a","=",1]]]}},{{"results":[[]]}},{{"b":2}},1,{{"n":-2}},3,3]"#
         )
     );
     let calls: Vec<String> = run.world.calls.iter().map(|(name, args)| format!("{name} {}", args.join(" "))).collect();
@@ -81,7 +82,30 @@ fn documents_answer_ok_and_content() {
             r#"query c [] {"size":1}"#,
             r#"update c id1 {"b":2}"#,
             "delete c id1",
+            "increment c id1 n -2",
+            "count c []",
+            r#"count c [["a","=",1]]"#,
         ]
+    );
+}
+
+#[test]
+fn a_function_is_scheduled_with_a_payload_and_a_time() {
+    let run = run(
+        r#"function handle() {
+            return [
+                schedule("f"), schedule("f", { a: 1 }), schedule("f", undefined, { delay: "90s" }),
+                schedule("f", [], { at: new Date(0) }), schedule("f", () => 1), schedule(),
+            ].map(answer => answer.ok ? answer.content.function : answer.content);
+        }"#,
+        &[],
+    );
+
+    assert!(run.json().starts_with(r#"["f","f","f","f","argument missmatch: `payload`"#), "{}", run.json());
+    let calls: Vec<String> = run.world.calls.iter().map(|(_, args)| args.join(" ")).collect();
+    assert_eq!(
+        calls,
+        ["f null {}", r#"f {"a":1} {}"#, r#"f null {"delay":"90s"}"#, r#"f [] {"at":"1970-01-01T00:00:00.000Z"}"#]
     );
 }
 

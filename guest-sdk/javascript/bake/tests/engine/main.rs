@@ -8,6 +8,7 @@ mod limits;
 mod loading;
 mod logging;
 mod sandbox;
+mod transactions;
 mod web;
 
 #[test]

@@ -31,6 +31,8 @@ pub struct World {
     pub calls: Vec<(String, Vec<String>)>,
     /// What `event.kind` answers.
     pub kind: &'static str,
+    /// So many commits conflict before one does not.
+    pub conflicts: u32,
     /// Nanoseconds; each reading takes a microsecond.
     pub time: u64,
     /// The next random number.
@@ -279,6 +281,8 @@ enum Answer {
     Number(u32),
     Nothing,
     Refused,
+    /// Refused with this code and message.
+    Failed(&'static str, &'static str),
     /// A string that is no `result`.
     Bare(String),
 }
@@ -312,11 +316,14 @@ pub fn link(linker: &mut Linker<World>) {
     function("channels", "send", 3, |_, _| Answer::Nothing);
     function("channels", "publish", 3, |_, _| Answer::Nothing);
     function("mail", "email", 1, |_, _| Answer::Nothing);
+    function("schedule", "schedule", 3, |_, args| Answer::Text(format!(r#"{{"function":"{}"}}"#, args[0])));
     function("event", "run-id", 0, |_, _| Answer::Bare("run 1".into()));
     function("event", "kind", 0, |world, _| Answer::Bare(world.kind.into()));
     function("event", "user", 0, |_, _| Answer::Bare(r#"{"userId":"u1","role":0}"#.into()));
     function("event", "headers", 0, |_, _| Answer::Bare(r#"{"x-a":"1"}"#.into()));
     function("event", "trace-id", 0, |_, _| Answer::Bare("trace 1".into()));
+    link_numbers(linker);
+    link_transactions(linker);
     let log = |mut caller: Caller<'_, World>, level: u32, at: u32, length: u32| {
         let text = text(&mut caller, at, length);
         caller.data_mut().logs.push((level, text));
@@ -333,6 +340,55 @@ pub fn link(linker: &mut Linker<World>) {
         world.random
     };
     linker.func_wrap("thimble:functions/random@0.1.0", "random", random).unwrap();
+}
+
+/// The functions that take or answer numbers of 64 bits.
+fn link_numbers(linker: &mut Linker<World>) {
+    const DOCUMENTS: &str = "thimble:functions/documents@0.1.0";
+    let increment =
+        |mut caller: Caller<'_, World>, c: u32, cl: u32, id: u32, idl: u32, f: u32, fl: u32, by: i64, at: u32| {
+            let mut args: Vec<String> = [(c, cl), (id, idl), (f, fl)].map(|(at, to)| text(&mut caller, at, to)).into();
+            args.push(by.to_string());
+            let answer = Answer::Text(format!(r#"{{"{}":{by}}}"#, args[2]));
+            caller.data_mut().calls.push(("increment".into(), args));
+            lower(&mut caller, at, answer);
+        };
+    linker.func_wrap(DOCUMENTS, "increment", increment).unwrap();
+    let count = |mut caller: Caller<'_, World>, c: u32, cl: u32, clauses: u32, length: u32, at: u32| {
+        let args = vec![text(&mut caller, c, cl), text(&mut caller, clauses, length)];
+        caller.data_mut().calls.push(("count".into(), args));
+        // ok(3), aligned to eight bytes.
+        let answer: Vec<u8> = [0, 3].into_iter().flat_map(u64::to_le_bytes).collect();
+        memory(&mut caller).write(&mut caller, at as usize, &answer).unwrap();
+    };
+    linker.func_wrap(DOCUMENTS, "count", count).unwrap();
+}
+
+fn link_transactions(linker: &mut Linker<World>) {
+    const TRANSACTIONS: &str = "thimble:functions/transactions@0.1.0";
+    let begin = |mut caller: Caller<'_, World>, at: u32| {
+        let world = caller.data_mut();
+        let of = |name: &str, calls: &[(String, Vec<String>)]| calls.iter().filter(|call| call.0 == name).count();
+        let ended = of("commit", &world.calls) + of("conflict", &world.calls) + of("drop", &world.calls);
+        let is_open = of("begin", &world.calls) > ended;
+        if !is_open {
+            world.calls.push(("begin".into(), Vec::new()));
+        }
+        lower(&mut caller, at, if is_open { Answer::Failed("invalid", "one is open") } else { Answer::Number(7) });
+    };
+    let commit = |mut caller: Caller<'_, World>, _handle: u32, at: u32| {
+        let world = caller.data_mut();
+        let conflict = world.conflicts > 0;
+        world.conflicts -= u32::from(conflict);
+        world.calls.push((if conflict { "conflict" } else { "commit" }.into(), Vec::new()));
+        lower(&mut caller, at, if conflict { Answer::Failed("conflict", "it has changed") } else { Answer::Nothing });
+    };
+    let drop = |mut caller: Caller<'_, World>, _handle: u32| {
+        caller.data_mut().calls.push(("drop".into(), Vec::new()));
+    };
+    linker.func_wrap(TRANSACTIONS, "[static]transaction.begin", begin).unwrap();
+    linker.func_wrap(TRANSACTIONS, "[static]transaction.commit", commit).unwrap();
+    linker.func_wrap(TRANSACTIONS, "[resource-drop]transaction", drop).unwrap();
 }
 
 fn memory(caller: &mut Caller<'_, World>) -> Memory {
@@ -359,7 +415,8 @@ fn lower(caller: &mut Caller<'_, World>, at: u32, answer: Answer) {
         Answer::Text(text) => [&[0][..], &put(caller, &text)].concat(),
         Answer::Number(number) => vec![0, number],
         Answer::Nothing => vec![0],
-        Answer::Refused => [&[1][..], &put(caller, "forbidden"), &put(caller, "no right to do that")].concat(),
+        Answer::Failed(code, message) => [&[1][..], &put(caller, code), &put(caller, message)].concat(),
+        Answer::Refused => return lower(caller, at, Answer::Failed("forbidden", "no right to do that")),
     };
     let bytes: Vec<u8> = words.into_iter().flat_map(u32::to_le_bytes).collect();
     memory(caller).write(caller.as_context_mut(), at as usize, &bytes).unwrap();
