@@ -17,6 +17,7 @@ mod documents;
 mod edge;
 mod engine;
 mod functions;
+mod hooks;
 mod hostile_components;
 mod http_answers;
 mod javascript;
