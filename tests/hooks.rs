@@ -702,6 +702,36 @@ async fn a_run_for_an_event_and_what_runs_before_its_writes_are_one() {
 }
 
 #[tokio::test]
+async fn in_a_transaction_they_are_asked_at_once_and_what_they_do_belongs_to_it() {
+    let tenant = Tenant::new().await;
+    let notes = "function handle(document) {
+        create(\"notes\", { of: document.n });
+        if (document.n === 2) return { status: 409, body: \"not 2\" };
+        if (document.n === 3) transaction(() => { create(\"notes\", { of: \"inner\" }); });
+        return { ...document, noted: list(\"notes\").content.total };
+    }";
+    tenant.add("notes", CREATED, notes).await;
+    let writes = "function handle() {
+        try {
+            transaction(() => { create(\"things\", { n: 0 }); throw new Error(\"given up\"); });
+        } catch {}
+        let refused;
+        transaction(() => {
+            create(\"things\", { n: 1 });
+            refused = create(\"things\", { n: 2 }).content;
+            create(\"things\", { n: 3 });
+        });
+        return refused;
+    }";
+
+    assert_eq!(tenant.value(writes).await, "not 2");
+
+    let (things, notes) = (all(&tenant, "things").await, all(&tenant, "notes").await);
+    assert_eq!((fields(&things, "n"), fields(&things, "noted")), (vec![json!(1), json!(3)], vec![json!(1), json!(3)]));
+    assert_eq!(fields(&notes, "of"), [json!(1), json!(3), json!("inner")]);
+}
+
+#[tokio::test]
 async fn one_that_is_deleted_or_replaced_meanwhile_refuses_nothing() {
     let tenant = Tenant::new().await;
     let stamp = "function handle(document) { return { ...document, stamped: true }; }";
