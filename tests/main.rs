@@ -18,6 +18,7 @@ mod documents;
 mod edge;
 mod engine;
 mod functions;
+mod hooks;
 mod hostile_components;
 mod http_answers;
 mod indexes;

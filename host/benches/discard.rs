@@ -44,7 +44,7 @@ macro_rules! unused {
                     let Step::Create { documents, .. } = &planned.step else {
                         return Err(StoreError::Invalid("the benchmark's store only creates documents".into()));
                     };
-                    let events = documents.iter().filter_map(|document| transaction.event(&planned.step, document));
+                    let events = documents.iter().filter_map(|document| transaction.event(planned, document));
                     committed.events.extend(events);
                     committed.done.push(Done::Documents(documents.clone()));
                 }
@@ -77,6 +77,7 @@ unused! {
     async fn document(a: &Identity, b: &str, c: &str) -> Option<Document>;
     async fn documents(a: &Identity, b: &str, c: &[String]) -> Vec<Document>;
     async fn list(a: &Identity, b: &str, c: &Filter, d: &PageRequest) -> Page;
+    async fn writable(a: &Identity, b: &str, c: &Filter) -> Vec<Document>;
     async fn count(a: &Identity, b: &str, c: &Filter) -> i64;
     async fn stored(a: &str) -> Stored;
     async fn beat() -> Beat;

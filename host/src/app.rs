@@ -152,6 +152,7 @@ impl App {
             clock: clock.clone(),
         };
         let dispatcher = Dispatcher::new(&config.runtime, config.events.clone(), parts);
+        documents.ask(dispatcher.hooks());
         let outgoing = Outgoing::new(&config.fetch)?;
         let parts = schedule::Parts {
             store: store.clone(),

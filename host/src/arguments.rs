@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    event::{EventKind, WebRequest},
+    event::{BeforeChange, EventKind, WebRequest},
     listeners::Matched,
     message::Message,
 };
@@ -20,6 +20,7 @@ pub fn of(event: &EventKind, parameters: u32, matched: Matched) -> Vec<String> {
             (1, _) | (0, Matched::Type) => vec![whole(message)],
             _ => three(message),
         },
+        EventKind::Before(change) => before(change, parameters),
     }
 }
 
@@ -28,6 +29,20 @@ fn web(request: &WebRequest) -> Vec<String> {
     let object = |map: &serde_json::Map<String, Value>| serde_json::to_string(map).unwrap_or_else(|_| "{}".into());
     let mut args: Vec<String> = request.body.iter().map(Value::to_string).collect();
     args.extend([object(&request.query), object(&request.headers)]);
+    args
+}
+
+/// `(document, before, change)`; a function with one parameter is given the document alone.
+fn before(change: &BeforeChange, parameters: u32) -> Vec<String> {
+    let BeforeChange { collection, kind, document, before, changes } = change;
+    let mut args = vec![document.to_string()];
+    if parameters != 1 {
+        let text = |json: &Option<std::sync::Arc<str>>| json.as_deref().unwrap_or("null").to_owned();
+        // Letters, digits and a few signs: neither name needs to be escaped.
+        let (kind, changes) = (kind.message_type(), text(changes));
+        args.push(text(before));
+        args.push(format!(r#"{{"type":"{kind}","collection":"{collection}","changes":{changes}}}"#));
+    }
     args
 }
 
@@ -49,6 +64,7 @@ fn three(message: &Message) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::document::ChangeKind;
 
     fn message(data: &str) -> EventKind {
         EventKind::Message(Message {
@@ -93,6 +109,26 @@ mod tests {
 
         assert_eq!(of(&EventKind::Web(WebRequest::default()), 3, Matched::Type), ["{}", "{}"]);
         assert_eq!(of(&EventKind::Web(with), 3, Matched::Type), ["null", "{}", "{}"]);
+    }
+
+    #[test]
+    fn before_a_change_there_are_the_document_what_it_was_and_the_change() {
+        let created = BeforeChange {
+            collection: "tasks".into(),
+            kind: ChangeKind::Created,
+            document: r#"{"id":"1","n":1}"#.into(),
+            before: None,
+            changes: Some(r#"{"n":1}"#.into()),
+        };
+        let deleted =
+            BeforeChange { kind: ChangeKind::Deleted, before: Some("{}".into()), changes: None, ..created.clone() };
+        let args = |change, parameters| of(&EventKind::Before(change), parameters, Matched::Channel);
+
+        let change = r#"{"type":"db_created","collection":"tasks","changes":{"n":1}}"#;
+        assert_eq!(args(created.clone(), 3), [r#"{"id":"1","n":1}"#, "null", change]);
+        assert_eq!(args(created, 1), [r#"{"id":"1","n":1}"#]);
+        let change = r#"{"type":"db_deleted","collection":"tasks","changes":null}"#;
+        assert_eq!(args(deleted, 0), [r#"{"id":"1","n":1}"#, "{}", change]);
     }
 
     #[test]

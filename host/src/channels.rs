@@ -108,7 +108,7 @@ impl Channels {
     pub fn listeners_of(&self, event: &Event) -> Vec<Listener> {
         match &event.kind {
             EventKind::Message(message) => self.listeners.of_message(&event.identity.tenant, message),
-            EventKind::Web(_) | EventKind::Scheduled(_) => Vec::new(),
+            EventKind::Web(_) | EventKind::Scheduled(_) | EventKind::Before(_) => Vec::new(),
         }
     }
 
@@ -258,7 +258,7 @@ mod tests {
     fn told(event: Event) -> Message {
         match event.kind {
             EventKind::Message(message) => message,
-            EventKind::Web(_) | EventKind::Scheduled(_) => Message::default(),
+            EventKind::Web(_) | EventKind::Scheduled(_) | EventKind::Before(_) => Message::default(),
         }
     }
 

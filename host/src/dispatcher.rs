@@ -17,7 +17,10 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::slots::{Count, Held, Kind, Slot, Slots, Wanted};
+use self::{
+    hooks::HookSlots,
+    slots::{Count, Held, Kind, Slot, Slots, Wanted},
+};
 use crate::{
     arguments,
     clock::Clock,
@@ -30,12 +33,13 @@ use crate::{
     metrics::Metrics,
     registry::Registry,
     run::{Outcome, Run},
-    runtime::{Ended, Runtime, RuntimeConfig, guests::Owner, limits::Limits},
+    runtime::{Ended, HOOKS_DEEP, Runtime, RuntimeConfig, guests::Owner, limits::Limits},
     store::{Failure, Store, StoreError, Stored, Transaction},
     usage::Usage,
 };
 
 mod claims;
+mod hooks;
 mod retries;
 pub mod slots;
 
@@ -95,6 +99,8 @@ pub struct Dispatcher(Arc<Inner>);
 struct Inner {
     parts: Parts,
     slots: Slots,
+    /// Those of functions that run before changes.
+    hooks: HookSlots,
     retries: EventsConfig,
     /// Callers that wait for a slot: how many may in all, and for how long.
     queue: usize,
@@ -147,6 +153,7 @@ impl Dispatcher {
             parts,
             retries,
             slots: Slots::new(config.slots),
+            hooks: HookSlots::new(config),
             queue: config.queue,
             wait: Duration::from_millis(config.wait_ms),
             working: TaskTracker::new(),
@@ -208,18 +215,19 @@ impl Dispatcher {
 
     /// Runs of all functions: in slots, and waiting for one or behind others of their channel.
     pub fn count(&self) -> Count {
-        let Count { running, waiting } = self.0.slots.count();
+        let Count { running, waiting } = self.0.in_slots(Slots::count);
         Count { running, waiting: waiting + self.0.in_lanes.load(Ordering::Relaxed) }
     }
 
-    /// How many functions can run at once.
+    /// How many functions can run at once, besides those that run before changes.
     pub fn slots(&self) -> u32 {
         self.0.slots.all()
     }
 
     /// Runs of one function, in slots and waiting.
     pub fn count_of(&self, function: &Function) -> Count {
-        let Count { running, waiting } = self.0.slots.count_of_function(&function.tenant, &function.id);
+        let Count { running, waiting } =
+            self.0.in_slots(|slots| slots.count_of_function(&function.tenant, &function.id));
         let lanes = self.0.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         let of_function = lanes.iter().filter(|((id, _), _)| *id == function.id);
         // The first of a lane is in a slot or waits for one.
@@ -229,7 +237,7 @@ impl Dispatcher {
 
     /// Runs of a tenant, in slots and waiting.
     pub fn count_of_tenant(&self, tenant: &str) -> Count {
-        let Count { running, waiting } = self.0.slots.count_of_tenant(tenant);
+        let Count { running, waiting } = self.0.in_slots(|slots| slots.count_of_tenant(tenant));
         let lanes = self.0.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         let of_tenant = lanes.values().filter(|lane| lane.front().is_some_and(|job| job.function.tenant == tenant));
         let behind: usize = of_tenant.map(|lane| lane.len() - 1).sum();
@@ -283,7 +291,7 @@ impl Inner {
         let (queued, wanted) = (Instant::now(), self.wanted(function, Kind::Answer));
         let Ok(slot) = tokio::time::timeout(wait, self.slots.take(&wanted)).await else {
             self.parts.metrics.turned_away();
-            let not_called = self.waited_too_long(function, &wanted);
+            let not_called = self.waited_too_long(&self.slots, function, &wanted);
             let is_first = self.parts.usage.not_started(function);
             if let NotCalled::Quota { message, .. } = &not_called
                 && is_first
@@ -299,9 +307,9 @@ impl Inner {
         Ok(self.run(&Due { function: &function, ..due }, queued.elapsed(), slot).await)
     }
 
-    fn waited_too_long(&self, function: &Function, wanted: &Wanted) -> NotCalled {
+    fn waited_too_long(&self, slots: &Slots, function: &Function, wanted: &Wanted) -> NotCalled {
         let the_function = format!("the function `{}`", function.name);
-        let (who, most, raise) = match self.slots.held(wanted) {
+        let (who, most, raise) = match slots.held(wanted) {
             Held::Server => return NotCalled::Busy,
             Held::Function if function.version.limits.concurrency.is_some() => (
                 the_function,
@@ -419,7 +427,7 @@ impl Inner {
             let slot = self.slots.take(&self.wanted(&function, Kind::Event)).await;
             let begun = Begun::now(&self.parts.clock, queued.elapsed());
             let started = Instant::now();
-            let mut ended = self.start(&begun.id, &due, true).await;
+            let mut ended = self.start(&begun.id, &due, Acts::AtTheEnd).await;
             drop(slot);
             self.count(&due, ended.fuel);
             let work = ended.work.take();
@@ -453,8 +461,8 @@ impl Inner {
         event: &Event,
     ) -> Result<(), DocumentsError> {
         let (who, cause) = (event.identity.clone(), event.cause.clone());
-        let nothing = || Transaction::new(who, Stored::UNLIMITED, cause);
-        let mut transaction = work.map_or_else(nothing, |work| work.into_transaction());
+        let nothing = || Ok(Transaction::new(who, Stored::UNLIMITED, cause));
+        let mut transaction = work.map_or_else(nothing, |work| work.into_transaction())?;
         (transaction.run, transaction.delivery) = (Some(run.clone()), Some(delivery));
         self.parts.usage.records(run);
         if let Err(error) = self.parts.services.commit(transaction).await {
@@ -507,6 +515,15 @@ impl Inner {
         self.in_lanes.fetch_sub(before - lane.len(), Ordering::Relaxed);
     }
 
+    /// Counted in all slots together.
+    fn in_slots(&self, count: impl Fn(&Slots) -> Count) -> Count {
+        let counts = std::iter::once(&self.slots).chain(self.hooks.all()).map(count);
+        counts.fold(Count::default(), |sum, count| Count {
+            running: sum.running + count.running,
+            waiting: sum.waiting + count.waiting,
+        })
+    }
+
     fn wanted(&self, function: &Function, kind: Kind) -> Wanted {
         Wanted {
             owner: Owner { tenant: function.tenant.as_str().into(), function: function.id.as_str().into() },
@@ -538,7 +555,7 @@ impl Inner {
     async fn run(&self, due: &Due<'_>, queued: Duration, slot: Option<Slot>) -> Finished {
         let begun = Begun::now(&self.parts.clock, queued);
         let started = Instant::now();
-        let ended = self.start(&begun.id, due, false).await;
+        let ended = self.start(&begun.id, due, Acts::AtOnce).await;
         drop(slot);
         self.count(due, ended.fuel);
         let finished = self.record(due, begun, started.elapsed(), ended).await;
@@ -546,11 +563,11 @@ impl Inner {
         finished
     }
 
-    /// Runs a function, unless its chain is at its end. `kept`: what it does waits until it is committed.
-    async fn start(&self, run: &str, due: &Due<'_>, kept: bool) -> Ended {
+    /// Runs a function, unless its chain is at its end.
+    async fn start(&self, run: &str, due: &Due<'_>, acts: Acts) -> Ended {
         match may_follow(due, self.parts.runtime.limits()) {
-            Ok(()) => self.call(run, due, kept).await,
-            Err(why) => Ended::not_run(Outcome::Chain, why),
+            Ok(()) => self.call(run, due, acts).await,
+            Err(why) => acts.not_run(Outcome::Chain, why),
         }
     }
 
@@ -578,7 +595,7 @@ impl Inner {
         Finished { run, result }
     }
 
-    async fn call(&self, run: &str, due: &Due<'_>, kept: bool) -> Ended {
+    async fn call(&self, run: &str, due: &Due<'_>, acts: Acts) -> Ended {
         let Due { function, matched, event } = *due;
         let (version, runtime) = (&function.version, &self.parts.runtime);
         let component = self.component(function);
@@ -588,7 +605,7 @@ impl Inner {
             Ok(prepared) => prepared,
             Err(error) => {
                 tracing::error!(function = function.name, error = %in_full(&error), "a function cannot be loaded");
-                return Ended::not_run(Outcome::Error, format!("the function could not be loaded: {error}"));
+                return acts.not_run(Outcome::Error, format!("the function could not be loaded: {error}"));
             }
         };
         let args = arguments::of(&event.kind, version.code.parameters(), matched);
@@ -599,6 +616,7 @@ impl Inner {
                 ("document", Default::default())
             }
             EventKind::Message(_) => ("message", Default::default()),
+            EventKind::Before(_) => ("before", Default::default()),
         };
         let call = Call {
             run: run.to_owned(),
@@ -610,13 +628,39 @@ impl Inner {
             cause: event.cause.clone(),
         };
         let limits = version.limits.of_run(runtime.limits());
-        runtime.run(prepared, Invocation::new(self.parts.services.clone(), call, limits, kept), args).await
+        let kept = matches!(acts, Acts::AtTheEnd);
+        let invocation = Invocation::new(self.parts.services.clone(), call, limits, kept);
+        let invocation = match acts {
+            Acts::Within(work) => invocation.within(work),
+            Acts::AtOnce | Acts::AtTheEnd => invocation,
+        };
+        runtime.run(prepared, invocation, args).await
     }
 
     /// The component that the function runs.
     async fn component(&self, function: &Function) -> anyhow::Result<Bytes> {
         let component = self.parts.store.component(&function.tenant, &function.id, function.version.number).await?;
         component.context("the component is not in the store any more")
+    }
+}
+
+/// When it happens what a run does.
+enum Acts {
+    AtOnce,
+    /// When all of it is committed.
+    AtTheEnd,
+    /// Together with the work of others.
+    Within(Box<Work>),
+}
+
+impl Acts {
+    /// A run that has done nothing.
+    fn not_run(self, outcome: Outcome, why: String) -> Ended {
+        let work = match self {
+            Self::Within(work) => Some(work),
+            Self::AtOnce | Self::AtTheEnd => None,
+        };
+        Ended { work, ..Ended::not_run(outcome, why) }
     }
 }
 
@@ -646,6 +690,7 @@ impl Due<'_> {
         match (&self.event.kind, self.matched) {
             (EventKind::Web(_), _) => crate::function::WEB_TRIGGER.to_owned(),
             (EventKind::Scheduled(_), _) => SCHEDULED.to_owned(),
+            (EventKind::Before(_), _) => self.function.trigger.clone(),
             (EventKind::Message(message), Matched::Channel) => message.channel.clone(),
             (EventKind::Message(message), Matched::Type) => message.kind.clone(),
         }
@@ -687,6 +732,8 @@ fn may_follow(due: &Due<'_>, limits: &Limits) -> Result<(), String> {
     let cause = &due.event.cause;
     let why = if cause.depth > limits.chain_depth {
         format!("{} runs came before it; the operator raises the limit with `limits.chain_depth`", cause.depth)
+    } else if matches!(due.event.kind, EventKind::Before(_)) && cause.waiting as usize >= HOOKS_DEEP {
+        format!("{} functions wait for it already, each before a write of the one before", cause.waiting)
     } else {
         match cause.begin() {
             Ok(()) => return Ok(()),

@@ -58,6 +58,17 @@ impl Document {
         self.replace(&merged)
     }
 
+    /// The same document with other fields.
+    pub fn with(&self, content: &Content) -> Result<Self, DocumentError> {
+        content::check_size(content.as_str().len())?;
+        Ok(Self { text: with_envelope(&self.id, &self.account, content.inside()), ..self.clone() })
+    }
+
+    /// Sets all fields, and counts the version up.
+    pub fn set(&mut self, content: &Content) -> Result<(), DocumentError> {
+        self.replace(content.as_str())
+    }
+
     /// Adds `by` to a top-level number, a missing one counting as 0, and counts the version up.
     pub fn increment(&mut self, field: &str, by: i64) -> Result<(), DocumentError> {
         if is_platform_field(field) {
@@ -67,8 +78,7 @@ impl Document {
             return Err(DocumentError::Invalid("the name of a field cannot contain the character U+0000".into()));
         }
         let key = content::quoted(field);
-        let old = self.own_fields().find(|(name, _)| *name == key).map(|(_, value)| value);
-        let number = match old.map(serde_json::from_str::<Number>) {
+        let number = match self.field(field).map(serde_json::from_str::<Number>) {
             None => Some(Number::from(by)),
             Some(Ok(number)) => sum(&number, by),
             Some(Err(_)) => None,
@@ -89,6 +99,23 @@ impl Document {
     /// The document as a tree of values, which takes many times the memory of its text.
     pub fn fields(&self) -> Map<String, Value> {
         serde_json::from_str(&self.text).unwrap_or_default()
+    }
+
+    /// A JSON object of one of the fields that clients set.
+    pub fn only(&self, field: &str) -> String {
+        let key = content::quoted(field);
+        content::join(self.own_fields().filter(|(name, _)| *name == key))
+    }
+
+    /// One of the fields that clients set, as JSON.
+    fn field(&self, field: &str) -> Option<&str> {
+        let key = content::quoted(field);
+        self.own_fields().find(|(name, _)| *name == key).map(|(_, value)| value)
+    }
+
+    /// The fields that clients set, as a JSON object.
+    pub fn own_text(&self) -> String {
+        content::join(self.own_fields())
     }
 
     /// The fields that clients set.

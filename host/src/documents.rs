@@ -2,7 +2,10 @@
 //!
 //! The API and the host functions both come through here, so a change is never without its event.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
 
 use uuid::Uuid;
 
@@ -20,9 +23,17 @@ use crate::{
     usage::Usage,
 };
 
+pub use hooks::{Answer, Asked, BeforeHooks};
 pub use work::{Savepoint, Work};
 
+mod hooks;
 mod work;
+
+/// A change that functions were asked about is tried so often when what it relies on is changed by others meanwhile.
+const TRIES: u32 = 16;
+
+/// How long to wait at most before it is tried once more; longer with each time.
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// Why something could not be done with documents.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +53,24 @@ pub enum DocumentsError {
     /// The server ended or failed in the middle; whether the change was made is not known.
     #[error("the server was interrupted: look whether the change was made, and try again")]
     Interrupted,
+    /// A function that runs before such changes refused it, or did not end well.
+    #[error("{message}")]
+    Vetoed {
+        /// For whoever asks over HTTP.
+        status: u16,
+        /// Why.
+        message: String,
+    },
+    /// A function that runs before such changes cannot run now.
+    #[error("{message}")]
+    NotAsked {
+        /// Why.
+        message: String,
+        /// When it can be tried again.
+        retry_after: Duration,
+        /// Whether a quota is used up; else the server is busy.
+        is_quota: bool,
+    },
     /// The store refused or failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -54,6 +83,7 @@ pub struct Documents {
     channels: Channels,
     usage: Usage,
     clock: Arc<Clock>,
+    hooks: Arc<OnceLock<Arc<dyn BeforeHooks>>>,
 }
 
 type Result<T> = std::result::Result<T, DocumentsError>;
@@ -61,7 +91,13 @@ type Result<T> = std::result::Result<T, DocumentsError>;
 impl Documents {
     /// Documents in a store, within the quotas of their tenants, whose changes are told to channels.
     pub fn new(store: Arc<dyn Store>, channels: Channels, usage: Usage, clock: Arc<Clock>) -> Self {
-        Self { store, channels, usage, clock }
+        Self { store, channels, usage, clock, hooks: Arc::default() }
+    }
+
+    /// From now on functions are asked before changes. They use documents themselves, so this comes after both are made.
+    pub fn ask(&self, hooks: Arc<dyn BeforeHooks>) {
+        // Whoever is asked stays the same.
+        let _ = self.hooks.set(hooks);
     }
 
     /// Creates one document.
@@ -183,10 +219,49 @@ impl Documents {
 
     /// Takes one step and tells of what it changed.
     async fn change(&self, who: &Identity, step: Step, cause: Cause) -> Result<Done> {
+        if let Some(hooks) = self.asking(who, &step) {
+            return self.change_asking(hooks, who, &step, &cause).await;
+        }
         let most = self.usage.of_tenant(&who.tenant).stored();
         let listeners = self.listeners(who, &step);
         let transaction = Transaction::of(who.clone(), most, cause, step, listeners);
         self.commit(transaction).await?.into_iter().next().ok_or(DocumentsError::Missing)
+    }
+
+    /// Who is to be asked before a step is taken, if there is anybody.
+    fn asking(&self, who: &Identity, step: &Step) -> Option<&dyn BeforeHooks> {
+        let names = self.channels.listeners().hooks(&who.tenant, step.kind()?, step.collection());
+        if names.is_empty() { None } else { self.hooks.get().map(|hooks| &**hooks) }
+    }
+
+    /// Takes a step as functions want it that run before. Nothing is held while they run; when what they or the step rely on has
+    /// changed when it is taken, they run again.
+    async fn change_asking(&self, hooks: &dyn BeforeHooks, who: &Identity, step: &Step, cause: &Cause) -> Result<Done> {
+        let until = Instant::now() + hooks.patience();
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let mut work = Work::alone(self.clone(), who.clone(), cause.clone(), until);
+            let taken = work.take(step).await;
+            let recorded = work.recorded();
+            let done = match taken {
+                Ok(done) => match work.into_transaction() {
+                    Ok(transaction) => hooks.commit(transaction).await.map(|()| done),
+                    Err(error) => Err(error),
+                },
+                Err(error) => Err(error),
+            };
+            for run in recorded {
+                // A run that could not be recorded is in the log.
+                let _ = run.await;
+            }
+            match done {
+                Err(DocumentsError::Store(StoreError::Conflict)) if tries < TRIES && Instant::now() < until => {
+                    tokio::time::sleep(PAUSE.mul_f64(f64::from(tries) * rand::random::<f64>())).await;
+                }
+                done => return done,
+            }
+        }
     }
 
     /// Commits what a run has done, and tells of it.

@@ -58,6 +58,23 @@ pub enum EventKind {
     /// A message in a channel; a changed document is a message of type `db_created`, `db_updated` or `db_deleted` in the
     /// channel `db-<collection>`.
     Message(Message),
+    /// A document is about to be changed, and whoever changes it waits for the functions that run before that.
+    Before(BeforeChange),
+}
+
+/// A change that is about to be made.
+#[derive(Clone, Debug)]
+pub struct BeforeChange {
+    /// Where.
+    pub collection: String,
+    /// What is done.
+    pub kind: ChangeKind,
+    /// The document as it would be stored; for a deletion as it is. JSON, like the others.
+    pub document: Arc<str>,
+    /// As it is; `None` for a creation.
+    pub before: Option<Arc<str>>,
+    /// The fields that whoever makes the change gave; `None` for a deletion.
+    pub changes: Option<Arc<str>>,
 }
 
 /// The part of an HTTP request that a function sees.
@@ -78,6 +95,8 @@ pub struct Cause {
     pub trace_id: String,
     /// 0 for what came from outside, one more for each run in between.
     pub depth: u32,
+    /// Runs that wait for what happens because of this, one for the other: each was made before a write of the one before it.
+    pub waiting: u32,
     /// The run that made the event; `None` for what came from outside.
     before: Option<Arc<Link>>,
 }
@@ -137,7 +156,7 @@ pub enum Spent {
 impl Cause {
     /// The start of a new chain.
     pub fn outside() -> Self {
-        Self { trace_id: uuid::Uuid::new_v4().simple().to_string(), depth: 0, before: None }
+        Self { trace_id: uuid::Uuid::new_v4().simple().to_string(), depth: 0, waiting: 0, before: None }
     }
 
     /// The cause of what a run of `function` does that has this cause. The first run of a chain gets a budget for all that
@@ -148,7 +167,12 @@ impl Cause {
             None => Arc::new(Budget { runs: runs.into(), fuel: fuel.into() }),
         };
         let link = Link { function: function.to_owned(), before: self.before.clone(), budget };
-        Self { trace_id: self.trace_id.clone(), depth: self.depth + 1, before: Some(Arc::new(link)) }
+        Self { trace_id: self.trace_id.clone(), depth: self.depth + 1, waiting: 0, before: Some(Arc::new(link)) }
+    }
+
+    /// The same for a run that others wait for.
+    pub fn waited_for_by(self, waiting: u32) -> Self {
+        Self { waiting, ..self }
     }
 
     /// Takes one run from the chain's budget. What came from outside costs nothing.
@@ -190,7 +214,7 @@ impl Cause {
     fn of(kept: KeptCause, budget: &Arc<Budget>) -> Self {
         let link = |before, function| Some(Arc::new(Link { function, before, budget: budget.clone() }));
         let before = kept.before.into_iter().rev().fold(None, link);
-        Self { trace_id: kept.trace, depth: kept.depth, before }
+        Self { trace_id: kept.trace, depth: kept.depth, waiting: 0, before }
     }
 
     /// The runs before, the last one first.
@@ -250,6 +274,12 @@ impl Event {
         Self { identity, kind, cause, key: String::new(), deliveries: Vec::new(), again: false }
     }
 
+    /// A question to the functions that run before a change.
+    pub fn before(identity: Identity, change: BeforeChange, cause: Cause) -> Self {
+        let kind = EventKind::Before(change);
+        Self { identity, kind, cause, key: String::new(), deliveries: Vec::new(), again: false }
+    }
+
     /// A message in a channel.
     pub fn message(identity: Identity, message: Message, cause: Cause) -> Self {
         let key = message.channel.clone();
@@ -286,7 +316,7 @@ impl Event {
     pub fn bytes(&self) -> usize {
         const FIXED: usize = 512;
         let content = match &self.kind {
-            EventKind::Web(_) | EventKind::Scheduled(_) => 0,
+            EventKind::Web(_) | EventKind::Scheduled(_) | EventKind::Before(_) => 0,
             EventKind::Message(message) => message.data.len() + message.channel.len() + message.kind.len(),
         };
         FIXED + content

@@ -26,6 +26,7 @@ pub mod arguments;
 pub mod dispatcher;
 pub mod function;
 pub mod history;
+pub mod hooks;
 pub mod quota;
 pub mod registry;
 pub mod run;

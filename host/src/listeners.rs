@@ -2,14 +2,16 @@
 //! stored together with what caused it.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, PoisonError, RwLock},
 };
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    document::ChangeKind,
     function::{Delivery, Function, WEB_TRIGGER},
+    hooks,
     message::Message,
 };
 
@@ -43,6 +45,8 @@ struct Triggers {
     kept: HashMap<String, String>,
     /// Id and trigger of each function, by name.
     named: HashMap<String, (String, String)>,
+    /// Of those that run before changes: names, in their order, and ids by trigger.
+    hooks: HashMap<String, BTreeMap<String, String>>,
 }
 
 /// Somebody joins a channel: no message in it, so only functions with this trigger run, not those of the channel.
@@ -53,10 +57,12 @@ impl Listeners {
     pub fn set(&self, function: &Function) {
         let mut tenants = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let triggers = tenants.entry(function.tenant.clone()).or_default();
-        if function.trigger != WEB_TRIGGER && function.version.delivery == Delivery::AtLeastOnce {
+        triggers.remove(&function.id);
+        if hooks::is_hook(&function.trigger) {
+            let hooks = triggers.hooks.entry(function.trigger.clone()).or_default();
+            hooks.insert(function.name.clone(), function.id.clone());
+        } else if function.trigger != WEB_TRIGGER && function.version.delivery == Delivery::AtLeastOnce {
             triggers.kept.insert(function.id.clone(), function.trigger.clone());
-        } else {
-            triggers.kept.remove(&function.id);
         }
         triggers.named.insert(function.name.clone(), (function.id.clone(), function.trigger.clone()));
     }
@@ -65,8 +71,19 @@ impl Listeners {
     pub fn remove(&self, tenant: &str, function: &str) {
         let mut tenants = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(triggers) = tenants.get_mut(tenant) {
-            triggers.kept.remove(function);
-            triggers.named.retain(|_, (id, _)| id != function);
+            triggers.remove(function);
+        }
+    }
+
+    /// The names of the functions that run before such a change, in their order.
+    pub fn hooks(&self, tenant: &str, kind: ChangeKind, collection: &str) -> Vec<String> {
+        let tenants = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        match tenants.get(tenant) {
+            Some(triggers) if !triggers.hooks.is_empty() => {
+                let hooks = triggers.hooks.get(&hooks::trigger(kind, collection));
+                hooks.map(|hooks| hooks.keys().cloned().collect()).unwrap_or_default()
+            }
+            Some(_) | None => Vec::new(),
         }
     }
 
@@ -92,9 +109,20 @@ impl Listeners {
     }
 }
 
+impl Triggers {
+    fn remove(&mut self, function: &str) {
+        self.kept.remove(function);
+        self.named.retain(|_, (id, _)| id != function);
+        self.hooks.retain(|_, hooks| {
+            hooks.retain(|_, id| id != function);
+            !hooks.is_empty()
+        });
+    }
+}
+
 /// A trigger is compared with the channel and with the type, so that functions of both generations run (reference, 0.2).
 pub fn matched(trigger: &str, channel: &str, kind: &str) -> Option<Matched> {
-    if trigger == WEB_TRIGGER {
+    if trigger == WEB_TRIGGER || hooks::is_hook(trigger) {
         None
     } else if trigger == channel && kind != JOIN {
         Some(Matched::Channel)
@@ -106,6 +134,7 @@ pub fn matched(trigger: &str, channel: &str, kind: &str) -> Option<Matched> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::function::{Code, Version};
 
     #[test]
     fn a_trigger_fits_the_channel_or_the_type() {
@@ -122,7 +151,52 @@ mod tests {
     }
 
     #[test]
-    fn a_web_function_never_listens() {
+    fn a_web_function_never_listens_nor_does_one_that_runs_before_changes() {
+        let hook = "before:db_created:tasks";
+
         assert_eq!(matched("web", "web", "web"), None);
+        assert_eq!(matched(hook, hook, hook), None);
+    }
+
+    #[test]
+    fn functions_that_run_before_a_change_are_known_by_it_in_the_order_of_their_names() {
+        let (listeners, hook) = (Listeners::default(), hooks::trigger(ChangeKind::Created, "tasks"));
+        for (id, name) in [("1", "b"), ("2", "a"), ("3", "c")] {
+            listeners.set(&function(id, name, &hook));
+        }
+        listeners.set(&function("4", "d", "db_created"));
+        let of = |tenant, kind, collection| listeners.hooks(tenant, kind, collection);
+
+        assert_eq!(of("tenant", ChangeKind::Created, "tasks"), ["a", "b", "c"]);
+        assert_eq!(of("tenant", ChangeKind::Updated, "tasks").len(), 0);
+        assert_eq!(of("tenant", ChangeKind::Created, "task").len(), 0);
+        assert_eq!(of("other", ChangeKind::Created, "tasks").len(), 0);
+        assert_eq!(listeners.of("tenant", "db-tasks", "db_created").len(), 1);
+
+        listeners.set(&function("1", "b", "db_created"));
+        listeners.remove("tenant", "3");
+        assert_eq!(of("tenant", ChangeKind::Created, "tasks"), ["a"]);
+        assert_eq!(listeners.of("tenant", "db-tasks", "db_created").len(), 2);
+    }
+
+    fn function(id: &str, name: &str, trigger: &str) -> Function {
+        let version = Version {
+            number: 1,
+            code: Code::Component,
+            bytes: 0,
+            hash: String::new(),
+            limits: Default::default(),
+            delivery: Delivery::AtLeastOnce,
+            created: Default::default(),
+        };
+        Function {
+            id: id.into(),
+            tenant: "tenant".into(),
+            name: name.into(),
+            trigger: trigger.into(),
+            version,
+            created: Default::default(),
+            last_run: None,
+        }
     }
 }

@@ -44,6 +44,11 @@ pub struct MailMessage {
 }
 
 impl MailMessage {
+    /// Bytes of its texts.
+    pub fn bytes(&self) -> usize {
+        [&self.subject, &self.html_body, &self.text_body, &self.body].map(String::len).iter().sum()
+    }
+
     /// The same without its text and HTML: what is kept of a mail that will not be sent any more, because there may be passwords
     /// and tokens in it.
     pub fn without_content(&self) -> Self {

@@ -11,6 +11,7 @@ use std::{
 
 use crate::{
     function::{self, Function, Settings, Upload, Version},
+    hooks,
     listeners::{Listeners, Matched, matched},
     message::{MAX_NAME, Message},
     runtime::{Runtime, Uploaded, compile::UploadError},
@@ -365,11 +366,13 @@ async fn whole<T: Send + 'static>(change: impl Future<Output = Result<T>> + Send
 
 fn check_trigger(trigger: &str) -> Result<()> {
     let error = if trigger.is_empty() {
-        "the function has no trigger: give `web`, a channel, or a type such as `chan_out` or `db_created`".into()
+        "the function has no trigger: give `web`, a channel, a type such as `chan_out` or `db_created`, or a change that it \
+         runs before, such as `before:db_created:tasks`"
+            .into()
     } else if trigger.len() > MAX_NAME {
         format!("a trigger has at most {MAX_NAME} bytes; this one has {}", trigger.len())
-    } else if trigger.starts_with("before:") {
-        "triggers that start with `before:` are reserved; choose another".into()
+    } else if let Some(error) = hooks::trigger_error(trigger) {
+        error
     } else {
         return Ok(());
     };

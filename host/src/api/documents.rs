@@ -373,6 +373,9 @@ impl From<DocumentsError> for ApiError {
             DocumentsError::Missing => Self::NotFound(error.to_string()),
             DocumentsError::Forbidden => Self::Forbidden(error.to_string()),
             DocumentsError::Interrupted => Self::Unavailable,
+            DocumentsError::Vetoed { status, message } => Self::Vetoed { status, message },
+            DocumentsError::NotAsked { message, retry_after, is_quota: true } => Self::TooMany { retry_after, message },
+            DocumentsError::NotAsked { message, retry_after, is_quota: false } => Self::Busy { retry_after, message },
             DocumentsError::Store(error) => error.into(),
         }
     }

@@ -50,6 +50,14 @@ pub enum ApiError {
     /// What is there stands against it.
     #[error("{0}")]
     Conflict(String),
+    /// A function that runs before the write refused it, with a status of its own, or did not end well.
+    #[error("{message}")]
+    Vetoed {
+        /// As it is answered.
+        status: u16,
+        /// What the function says.
+        message: String,
+    },
     /// It is larger than allowed, and by how much.
     #[error("{0}")]
     TooLarge(String),
@@ -98,6 +106,7 @@ impl ApiError {
             Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::Vetoed { status, .. } => StatusCode::from_u16(*status).unwrap_or(StatusCode::BAD_REQUEST),
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
@@ -112,7 +121,10 @@ impl ApiError {
         match self {
             Self::TooMany { retry_after, .. } | Self::Busy { retry_after, .. } => Some(*retry_after),
             Self::Unavailable | Self::DatabaseAway(_) => Some(BUSY),
-            Self::BadRequest(_)
+            // Every 429 says when to come back.
+            Self::Vetoed { status: 429, .. } => Some(BUSY),
+            Self::Vetoed { .. }
+            | Self::BadRequest(_)
             | Self::Unauthorized(_)
             | Self::Forbidden(_)
             | Self::NotFound(_)

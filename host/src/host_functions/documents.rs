@@ -87,7 +87,7 @@ impl Invocation {
         let content = document(text)?;
         let (who, cause) = (&self.call.identity, self.cause.clone());
         let created = match &mut self.work {
-            Some(work) => work.create(collection, &content)?,
+            Some(work) => work.create(collection, &content).await?,
             None => self.services.documents.create(who, collection, content, cause).await?,
         };
         Ok(created.text.to_string())

@@ -110,7 +110,7 @@ pub struct Call {
     pub name: String,
     /// As whom it runs.
     pub identity: Identity,
-    /// `web`, `message` or `document`.
+    /// `web`, `message`, `document` or `before`.
     pub kind: &'static str,
     /// Headers of the request, if there was one.
     pub headers: Map<String, Value>,
@@ -124,7 +124,8 @@ pub struct Invocation {
     call: Call,
     /// The cause of what this run does.
     cause: Cause,
-    /// What is done and not committed yet: in a run for a kept event, and in a transaction. Other runs act at once.
+    /// What is done and not committed yet: in a run for a kept event, in a transaction, and in a run before a change, which is part of
+    /// the work of whoever makes the change. Other runs act at once.
     work: Option<Box<Work>>,
     transactions: Transactions,
     log: RunLog,
@@ -159,6 +160,15 @@ impl Invocation {
             memory: MemoryMeter::new(limits.memory),
             limits,
         }
+    }
+
+    /// What it does is part of a work that waits for it.
+    #[must_use]
+    pub fn within(mut self, mut work: Box<Work>) -> Self {
+        self.cause = self.cause.waited_for_by(self.call.cause.waiting + 1);
+        work.go_on_because_of(self.cause.clone());
+        self.work = Some(work);
+        self
     }
 
     /// Whose code runs.
@@ -305,6 +315,9 @@ impl From<DocumentsError> for Error {
             DocumentsError::Missing => refuse("not-found", error.to_string()),
             DocumentsError::Forbidden => refuse("forbidden", error.to_string()),
             DocumentsError::Interrupted => refuse("unavailable", error.to_string()),
+            DocumentsError::Vetoed { message, .. } => refuse("vetoed", message),
+            DocumentsError::NotAsked { message, is_quota: true, .. } => refuse("quota", message),
+            DocumentsError::NotAsked { message, is_quota: false, .. } => refuse("unavailable", message),
             DocumentsError::Store(error) => error.into(),
         }
     }

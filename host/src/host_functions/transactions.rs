@@ -69,7 +69,7 @@ impl HostTransaction for Invocation {
         let Some(work) = self.work.take() else { return Ok(Ok(())) };
         let services = self.services.clone();
         // To its end, also when the run has no time left: what is committed is told of.
-        let committed = tokio::spawn(async move { services.commit(work.into_transaction()).await }).await;
+        let committed = tokio::spawn(async move { services.commit(work.into_transaction()?).await }).await;
         let committed = committed.unwrap_or(Err(DocumentsError::Interrupted));
         if let Err(DocumentsError::Store(StoreError::Conflict)) = committed {
             self.transactions.conflicts += 1;

@@ -68,6 +68,18 @@ pub struct RuntimeConfig {
     pub wait_ms: u64,
 }
 
+/// A function that runs before a write may write something before which another one runs, and so on: at most so many wait for
+/// each other, because each of them takes the memory of a run.
+pub const HOOKS_DEEP: usize = 4;
+
+impl RuntimeConfig {
+    /// Slots of functions that run before writes: those that run before writes of requests and ordinary functions, those before
+    /// writes of these, and so on. Together about as many as there are for all other functions.
+    pub fn hook_slots(&self) -> [u32; HOOKS_DEEP] {
+        [2, 4, 8, 8].map(|part| (self.slots / part).max(1))
+    }
+}
+
 /// A version of a function, ready to be instantiated. Cheap to clone.
 #[derive(Clone)]
 pub struct Prepared {
@@ -145,8 +157,9 @@ impl Runtime {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let or = |configured: usize, default: usize| if configured == 0 { default } else { configured };
         let compile_threads = or(config.compile_threads, (cores / 2).max(1));
+        let slots = config.slots + config.hook_slots().iter().sum::<u32>();
         // Evaluating an upload takes a slot as well; one that takes long has another beside it.
-        let slots = config.slots + 2 * compile_threads as u32;
+        let slots = slots + 2 * compile_threads as u32;
         let engine = engine::new(slots, limits.memory)?;
         let artifacts = Artifacts::open(data)?;
         let ticker = Ticker::start(&engine)?;

@@ -273,6 +273,9 @@ pub trait Store: Send + Sync {
         filter: &Filter,
         page: &PageRequest,
     ) -> Result<Page, StoreError>;
+    /// The documents that match and that `who` may read and write, those that were created first at first: what a change of all
+    /// that match would change, refused as that would be.
+    async fn writable(&self, who: &Identity, collection: &str, filter: &Filter) -> Result<Vec<Document>, StoreError>;
     /// How many documents match and may be read.
     async fn count(&self, who: &Identity, collection: &str, filter: &Filter) -> Result<i64, StoreError>;
     /// Names of the tenant's collections that hold a document, in alphabetical order.

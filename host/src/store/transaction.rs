@@ -52,6 +52,8 @@ pub struct Planned {
     pub expected: Option<Fingerprint>,
     /// The functions that each changed document is kept for.
     pub listeners: Vec<Listener>,
+    /// What it happens because of, when that is not what the whole transaction happens because of.
+    pub cause: Option<Cause>,
 }
 
 impl Planned {
@@ -95,14 +97,15 @@ impl Transaction {
 
     /// One change.
     pub fn of(who: Identity, most: Stored, cause: Cause, step: Step, listeners: Vec<Listener>) -> Self {
-        let steps = vec![Planned { step, expected: None, listeners }];
+        let steps = vec![Planned { step, expected: None, listeners, cause: None }];
         Self { steps, ..Self::new(who, most, cause) }
     }
 
     /// The event of a document that a step changed, without its deliveries.
-    pub fn event(&self, step: &Step, document: &Document) -> Option<Event> {
-        let kind = step.kind()?;
-        Some(Event::change(self.who.clone(), step.collection(), kind, document, self.cause.clone()))
+    pub fn event(&self, planned: &Planned, document: &Document) -> Option<Event> {
+        let Planned { step, cause, .. } = planned;
+        let (kind, cause) = (step.kind()?, cause.as_ref().unwrap_or(&self.cause));
+        Some(Event::change(self.who.clone(), step.collection(), kind, document, cause.clone()))
     }
 }
 
@@ -149,7 +152,16 @@ pub enum Step {
         /// The fields.
         changes: Content,
     },
-    /// The same for all documents that match and that the identity may read and write.
+    /// Sets all fields of a document.
+    Replace {
+        /// Where.
+        collection: String,
+        /// Which.
+        id: String,
+        /// The fields.
+        content: Content,
+    },
+    /// Sets top-level fields of all documents that match and that the identity may read and write.
     UpdateMatching {
         /// Where.
         collection: String,
@@ -216,6 +228,7 @@ impl Step {
         match self {
             Self::Create { collection, .. }
             | Self::Update { collection, .. }
+            | Self::Replace { collection, .. }
             | Self::UpdateMatching { collection, .. }
             | Self::Increment { collection, .. }
             | Self::Delete { collection, .. }
@@ -231,7 +244,9 @@ impl Step {
     pub fn kind(&self) -> Option<ChangeKind> {
         match self {
             Self::Create { .. } => Some(ChangeKind::Created),
-            Self::Update { .. } | Self::UpdateMatching { .. } | Self::Increment { .. } => Some(ChangeKind::Updated),
+            Self::Update { .. } | Self::Replace { .. } | Self::UpdateMatching { .. } | Self::Increment { .. } => {
+                Some(ChangeKind::Updated)
+            }
             Self::Delete { .. } | Self::DeleteMatching { .. } => Some(ChangeKind::Deleted),
             Self::Get { .. } | Self::List { .. } | Self::Count { .. } | Self::Tried(_) => None,
         }
@@ -244,6 +259,7 @@ impl Step {
             Self::Tried(steps) => steps.iter().any(|planned| planned.step.searches()),
             Self::Create { .. }
             | Self::Update { .. }
+            | Self::Replace { .. }
             | Self::Increment { .. }
             | Self::Delete { .. }
             | Self::Get { .. } => false,
@@ -254,7 +270,7 @@ impl Step {
 /// What came of a step.
 #[derive(Debug)]
 pub enum Done {
-    /// Of [`Step::Update`] and [`Step::Increment`].
+    /// Of [`Step::Update`], [`Step::Replace`] and [`Step::Increment`].
     Updated(Updated),
     /// Documents that were created, changed or found, or deleted: then as they were. None of [`Step::Tried`].
     Documents(Vec<Document>),

@@ -334,7 +334,7 @@ mod tests {
             let event = self.events.recv().now_or_never()??.event;
             match event.kind {
                 EventKind::Message(message) => Some((event.identity, message)),
-                EventKind::Web(_) | EventKind::Scheduled(_) => None,
+                EventKind::Web(_) | EventKind::Scheduled(_) | EventKind::Before(_) => None,
             }
         }
     }

@@ -106,7 +106,8 @@ pub struct Update {
 struct Upload {
     #[command(flatten)]
     name: Name,
-    /// What the function runs for: `web`, a channel, or a type such as `chan_out` or `db_created`
+    /// What the function runs for: `web`, a channel, a type such as `chan_out` or `db_created`, or a change that it runs before,
+    /// such as `before:db_created:tasks` (`db_updated`, `db_deleted`)
     #[arg(long)]
     trigger: Option<String>,
     #[command(flatten)]

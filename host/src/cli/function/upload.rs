@@ -12,6 +12,7 @@ use crate::{
     cli::{caret, client::Client, output},
     config::{Config, Overrides},
     function::{Upload as Code, WEB_TRIGGER, name_error},
+    hooks,
     runtime::build_component,
 };
 
@@ -29,7 +30,8 @@ pub async fn add(client: &Client, Add { upload, source }: &Add) -> anyhow::Resul
     let name = checked_name(upload.name.as_str())?;
     let trigger = upload.trigger.as_deref().context(
         "no trigger: give `--trigger web` for a function that is called over HTTP, \
-         or a channel or a type (`--trigger chan_out`) for one that runs for messages",
+         a channel or a type (`--trigger chan_out`) for one that runs for messages, \
+         or a change (`--trigger before:db_created:tasks`) for one that runs before it",
     )?;
     let code = read(source)?;
     let fields = Fields { id: "", name, trigger, upload };
@@ -37,6 +39,9 @@ pub async fn add(client: &Client, Add { upload, source }: &Add) -> anyhow::Resul
     output::line(&format!("Function {name} created successfully"))?;
     match trigger {
         WEB_TRIGGER => output::line(&format!("Function URL: {}", client.url(&["fn", "exec", name]))),
+        trigger if hooks::is_hook(trigger) => {
+            output::line(&format!("Function will run before each write of its trigger: {trigger}"))
+        }
         trigger => output::line(&format!("Function will trigger on topic: {trigger}")),
     }
 }

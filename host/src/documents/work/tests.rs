@@ -46,7 +46,7 @@ impl App {
     }
 
     async fn commit(&self, work: Work) -> bool {
-        match self.documents.commit(work.into_transaction()).await {
+        match self.documents.commit(work.into_transaction().unwrap()).await {
             Ok(_) => true,
             Err(DocumentsError::Store(StoreError::Conflict)) => false,
             Err(error) => panic!("{error:?}"),
@@ -103,7 +103,7 @@ async fn book(work: &mut Work, who: &str, how: usize) -> bool {
         _ => work.list("bookings", &wanted, &PageRequest::default()).await.unwrap().results.len() as i64,
     };
     if taken == 0 {
-        work.create("bookings", &object(json!({ "room": 7, "hour": 9, "who": who }))).unwrap();
+        work.create("bookings", &object(json!({ "room": 7, "hour": 9, "who": who }))).await.unwrap();
     }
     taken == 0
 }
@@ -199,11 +199,11 @@ on_every_store! {
         let ids = app.with("tasks", "n", &[json!(1), json!(5), json!(9)]).await;
         let mut work = app.begin();
 
-        work.create("tasks", &object(json!({ "n": 7 }))).unwrap();
+        work.create("tasks", &object(json!({ "n": 7 }))).await.unwrap();
         work.update("tasks", &ids[0], object(json!({ "n": 20 }))).await.unwrap();
         work.increment("tasks", &ids[1], "n", -3).await.unwrap();
         assert!(work.delete("tasks", &ids[2]).await.unwrap());
-        work.create("others", &object(json!({ "n": 1 }))).unwrap();
+        work.create("others", &object(json!({ "n": 1 }))).await.unwrap();
 
         let large = filter(json!([["n", ">", 2]]));
         let page = work.list("tasks", &Filter::all(), &by("n")).await.unwrap();
@@ -230,7 +230,7 @@ on_every_store! {
         let before = work.savepoint();
         work.update("tasks", &ids[0], object(json!({ "n": 100 }))).await.unwrap();
         work.delete("tasks", &ids[1]).await.unwrap();
-        work.create("tasks", &object(json!({ "n": 3 }))).unwrap();
+        work.create("tasks", &object(json!({ "n": 3 }))).await.unwrap();
         work.send(message(&app.ann), Vec::new());
         assert_eq!(work.count("tasks", &filter(json!([["n", ">", 2]]))).await.unwrap(), 2);
         work.go_back(before);
@@ -238,7 +238,7 @@ on_every_store! {
         assert_eq!(number(&mut work, "tasks", &ids[0], "n").await, 10);
         assert_eq!(work.count("tasks", &filter(json!([["n", "<", 3]]))).await.unwrap(), 1);
         work.increment("tasks", &ids[1], "n", 1).await.unwrap();
-        let transaction = work.into_transaction();
+        let transaction = work.into_transaction().unwrap();
         assert_eq!(transaction.events.len(), 1);
         app.documents.commit(transaction).await.unwrap();
         assert_eq!(app.field("tasks", "n").await, json!([10, 3]));
@@ -253,11 +253,11 @@ on_every_store! {
                 let mut work = app.begin();
                 let before = work.savepoint();
                 if changes {
-                    work.create("tasks", &object(json!({ "n": 50 }))).unwrap();
+                    work.create("tasks", &object(json!({ "n": 50 }))).await.unwrap();
                 }
                 assert!(work.count("tasks", &filter(json!([["n", "==", 1]]))).await.unwrap() == 1);
                 work.go_back(before);
-                work.create("reports", &object(json!({ "ones": 1 }))).unwrap();
+                work.create("reports", &object(json!({ "ones": 1 }))).await.unwrap();
                 work
             };
 

@@ -24,6 +24,9 @@ use crate::{
 /// A read that sees the database as it was at one moment.
 const SNAPSHOT: &str = "begin isolation level repeatable read read only";
 
+/// What is found is held until the end of the transaction.
+const HELD: &str = "for update";
+
 const COLUMNS: &str = "
     documents.seq, documents.id, documents.account, documents.owner, documents.created, documents.version";
 
@@ -137,6 +140,18 @@ pub async fn count(db: &mut PgConnection, who: &Identity, collection: &str, filt
     Ok(sqlx::query_scalar_with(&text, arguments).persistent(false).fetch_one(db).await?)
 }
 
+pub async fn writable(
+    db: &mut PgConnection,
+    who: &Identity,
+    collection: &str,
+    filter: &Filter,
+) -> Result<Vec<Document>> {
+    let mut transaction = db.begin_with(SNAPSHOT).await?;
+    let found = matching(&mut transaction, who, collection, filter, "").await?;
+    transaction.rollback().await?;
+    Ok(found.into_iter().map(|row| row.document).collect())
+}
+
 pub async fn update_matching(
     db: &mut PgConnection,
     who: &Identity,
@@ -145,7 +160,7 @@ pub async fn update_matching(
     changes: &Content,
     grown: &mut Stored,
 ) -> Result<Vec<Document>> {
-    let mut rows = matching(db, who, collection, filter).await?;
+    let mut rows = matching(db, who, collection, filter, HELD).await?;
     let mut size = 0;
     for stored in &mut rows {
         grown.remove(&stored.document);
@@ -168,7 +183,7 @@ pub async fn delete(
     grown: &mut Stored,
 ) -> Result<Vec<Document>> {
     let scope = Permissions::of(collection).writable(who);
-    let found = find(db, who, collection, id, scope, "for update").await?;
+    let found = find(db, who, collection, id, scope, HELD).await?;
     remove(db, found.into_iter().collect(), grown).await
 }
 
@@ -179,7 +194,7 @@ pub async fn delete_matching(
     filter: &Filter,
     grown: &mut Stored,
 ) -> Result<Vec<Document>> {
-    let rows = matching(db, who, collection, filter).await?;
+    let rows = matching(db, who, collection, filter, HELD).await?;
     remove(db, rows, grown).await
 }
 
@@ -212,7 +227,7 @@ pub async fn change(
     change: impl FnOnce(&mut Document) -> std::result::Result<(), DocumentError>,
 ) -> Result<Updated> {
     let permissions = Permissions::of(collection);
-    let Some(mut stored) = find(db, who, collection, id, permissions.readable(who), "for update").await? else {
+    let Some(mut stored) = find(db, who, collection, id, permissions.readable(who), HELD).await? else {
         return Ok(Updated::Missing);
     };
     if !permissions.may_write(who, &stored.document.account, &stored.document.owner) {
@@ -244,16 +259,21 @@ async fn find(
     Ok(sqlx::query_as_with(&text, arguments).fetch_optional(db).await?)
 }
 
-/// The documents that match and that `who` may read and write, held until the end of the transaction: a filter must not tell
-/// what cannot be read.
-async fn matching(db: &mut PgConnection, who: &Identity, collection: &str, filter: &Filter) -> Result<Vec<Kept>> {
+/// The documents that match and that `who` may read and write: a filter must not tell what cannot be read.
+async fn matching(
+    db: &mut PgConnection,
+    who: &Identity,
+    collection: &str,
+    filter: &Filter,
+    hold: &str,
+) -> Result<Vec<Kept>> {
     let permissions = Permissions::of(collection);
     let mut sql = Sql::new("select seq, bytes from documents where ");
     push_documents(&mut sql, who, collection, permissions.readable(who))?;
     push_scope(&mut sql, who, permissions.writable(who))?;
     push_filter(&mut sql, filter)?;
     // Always in this order, so that two of them never wait for each other.
-    sql.push(format_args!(" order by seq limit {} for update", MAX_CHANGED + 1));
+    sql.push(format_args!(" order by seq limit {} {hold}", MAX_CHANGED + 1));
     let (text, arguments) = sql.into_parts();
     let found: Vec<(i64, i32)> = sqlx::query_as_with(&text, arguments).persistent(false).fetch_all(&mut *db).await?;
     if found.len() > MAX_CHANGED {

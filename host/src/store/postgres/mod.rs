@@ -386,6 +386,10 @@ impl Store for Postgres {
             .await
     }
 
+    async fn writable(&self, who: &Identity, collection: &str, filter: &Filter) -> Result<Vec<Document>> {
+        self.search(async { documents::writable(&mut *self.connection().await?, who, collection, filter).await }).await
+    }
+
     async fn count(&self, who: &Identity, collection: &str, filter: &Filter) -> Result<i64> {
         self.search(async { documents::count(&mut *self.connection().await?, who, collection, filter).await }).await
     }

@@ -193,7 +193,7 @@ pub async fn dead(db: &mut PgConnection, tenant: &str, function: &str, limit: u3
     for row in rows {
         let message = match Event::from_text(row.try_get("event")?, Vec::new()) {
             Some(Event { kind: EventKind::Message(message), .. }) => message,
-            Some(Event { kind: EventKind::Web(_) | EventKind::Scheduled(_), .. }) | None => Default::default(),
+            Some(_) | None => Default::default(),
         };
         let attempts = row.try_get::<i32, _>("attempts")?.unsigned_abs();
         let (id, created) = (row.try_get("seq")?, row.try_get("created")?);

@@ -137,6 +137,15 @@ pub async fn count(db: &mut SqliteConnection, who: &Identity, collection: &str, 
     Ok(sql.build_query_scalar().fetch_one(db).await?)
 }
 
+pub async fn writable(
+    db: &mut SqliteConnection,
+    who: &Identity,
+    collection: &str,
+    filter: &Filter,
+) -> Result<Vec<Document>> {
+    Ok(matching(db, who, collection, filter).await?.into_iter().map(|row| row.document).collect())
+}
+
 pub async fn update_matching(
     db: &mut SqliteConnection,
     who: &Identity,

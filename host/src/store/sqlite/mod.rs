@@ -281,6 +281,10 @@ impl Store for Sqlite {
         documents::list(&mut *self.reader().await?, who, collection, filter, page).await
     }
 
+    async fn writable(&self, who: &Identity, collection: &str, filter: &Filter) -> Result<Vec<Document>> {
+        documents::writable(&mut *self.reader().await?, who, collection, filter).await
+    }
+
     async fn count(&self, who: &Identity, collection: &str, filter: &Filter) -> Result<i64> {
         documents::count(&mut *self.reader().await?, who, collection, filter).await
     }

@@ -159,7 +159,7 @@ pub async fn dead(db: &mut SqliteConnection, tenant: &str, function: &str, limit
     for row in rows {
         let message = match Event::from_text(row.try_get("event")?, Vec::new()) {
             Some(Event { kind: EventKind::Message(message), .. }) => message,
-            Some(Event { kind: EventKind::Web(_) | EventKind::Scheduled(_), .. }) | None => Default::default(),
+            Some(_) | None => Default::default(),
         };
         let (id, created) = (row.try_get("seq")?, row.try_get("created")?);
         letters.push(letter(

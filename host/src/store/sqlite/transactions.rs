@@ -17,7 +17,7 @@ pub async fn commit(db: &mut SqliteConnection, node: &str, transaction: Transact
         let done = take(db, &transaction, &planned.step, &mut grown).await?;
         planned.check(&done)?;
         for document in done.documents() {
-            let Some(mut event) = transaction.event(&planned.step, document) else { break };
+            let Some(mut event) = transaction.event(planned, document) else { break };
             outbox::keep(db, node, &mut event, &planned.listeners).await?;
             committed.events.push(event);
         }
@@ -58,6 +58,9 @@ async fn take(db: &mut SqliteConnection, transaction: &Transaction, step: &Step,
         }
         Step::Update { collection, id, changes } => {
             Done::Updated(documents::change(db, who, collection, id, grown, |document| document.merge(changes)).await?)
+        }
+        Step::Replace { collection, id, content } => {
+            Done::Updated(documents::change(db, who, collection, id, grown, |document| document.set(content)).await?)
         }
         Step::UpdateMatching { collection, filter, changes } => {
             Done::Documents(documents::update_matching(db, who, collection, filter, changes, grown).await?)

@@ -1,7 +1,7 @@
 //! What the verbs on documents do.
 
 use super::*;
-use crate::store::{StoreError, Updated};
+use crate::store::{Fingerprint, StoreError, Updated};
 
 fn done(updated: Updated) -> Document {
     match updated {
@@ -48,6 +48,56 @@ on_every_store! {
         assert_ne!(created.id, "mine");
         assert_eq!(*done(updated).text, format!(r#"{{"id":"{}","accountId":"a","a":1}}"#, created.id));
         assert_eq!(store.document(&ann, "tasks", "mine").await.unwrap(), None);
+    }
+
+    async fn all_fields_are_replaced_in_the_version_that_was_seen(store) {
+        let ann = somebody(&*store, "one", "a", "ann").await;
+        let ben = somebody(&*store, "one", "b", "ben").await;
+        let made = create(&*store, &ann, "tasks", &[json!({ "a": 1, "b": 2 })]).await.remove(0);
+        let mut expected = made.clone();
+        expected.set(&object(json!({ "c": 3 }))).unwrap();
+        let replace = || {
+            let content = object(json!({ "c": 3, "id": "mine", "accountId": "mine" }));
+            let step = Step::Replace { collection: "tasks".into(), id: made.id.clone(), content };
+            let mut transaction = Transaction::of(ann.clone(), Stored::UNLIMITED, Cause::outside(), step, Vec::new());
+            let seen = Fingerprint::of(&Done::Updated(Updated::Done(expected.clone())));
+            transaction.steps[0].expected = Some(seen);
+            transaction.steps[0].cause = Some(Cause::outside().by("function", 1, 1));
+            transaction
+        };
+        let mut of_ben = replace();
+        (of_ben.who, of_ben.steps[0].expected) = (ben, None);
+
+        let of_ben = store.commit(of_ben).await.unwrap().done;
+        let replaced = store.commit(replace()).await.unwrap();
+        let again = store.commit(replace()).await;
+
+        assert!(matches!(of_ben.as_slice(), [Done::Updated(Updated::Missing)]), "{of_ben:?}");
+        assert_eq!(replaced.done[0].documents(), std::slice::from_ref(&expected));
+        assert_eq!(*expected.text, format!(r#"{{"id":"{}","accountId":"a","c":3}}"#, made.id));
+        assert_eq!((replaced.events.len(), replaced.events[0].cause.depth), (1, 1), "with a cause of its own");
+        assert!(matches!(again, Err(StoreError::Conflict)));
+        assert_eq!(store.document(&ann, "tasks", &made.id).await.unwrap(), Some(expected));
+    }
+
+    async fn what_a_change_would_change_is_found_without_changing_it(store) {
+        let ann = somebody(&*store, "one", "a", "ann").await;
+        let ben = somebody(&*store, "one", "b", "ben").await;
+        let of_ann = numbers(&*store, &ann, 5).await;
+        create(&*store, &ben, "numbers", &[json!({ "n": 4 })]).await;
+        let (some, all) = (filter(json!([["n", ">=", 3]])), Filter::all());
+
+        let found = store.writable(&ann, "numbers", &some).await.unwrap();
+
+        assert_eq!(found, of_ann[3..]);
+        assert_eq!(store.writable(&ann, "numbers", &all).await.unwrap(), of_ann);
+        assert_eq!(store.writable(&ben, "numbers", &some).await.unwrap().len(), 1);
+        // Everybody may read these, and only their account may write.
+        create(&*store, &ann, "news_764_", &[json!({ "n": 4 })]).await;
+        assert!(store.writable(&ben, "news_764_", &all).await.unwrap().is_empty());
+        // And these the other way round.
+        create(&*store, &ann, "box_662_", &[json!({ "n": 4 })]).await;
+        assert!(store.writable(&ben, "box_662_", &all).await.unwrap().is_empty());
     }
 
     async fn documents_are_created_all_or_none(store) {

@@ -43,7 +43,7 @@ async fn claim(store: &dyn Store, at: DateTime<Utc>) -> Vec<Event> {
 fn data(events: &[Event]) -> Vec<&str> {
     let data = events.iter().map(|event| match &event.kind {
         EventKind::Message(message) => message.data.as_str(),
-        EventKind::Web(_) | EventKind::Scheduled(_) => "",
+        EventKind::Web(_) | EventKind::Scheduled(_) | EventKind::Before(_) => "",
     });
     data.collect()
 }
@@ -162,8 +162,8 @@ on_every_store! {
             let mut transaction = Transaction::new(ann.clone(), Stored::UNLIMITED, Cause::outside());
             let create = Step::Create { collection: "tasks".into(), documents: vec![document] };
             let listeners = vec![function.clone()];
-            transaction.steps.push(Planned { step: create, expected: None, listeners });
-            transaction.steps.push(Planned { step: get(), expected, listeners: Vec::new() });
+            transaction.steps.push(Planned { step: create, expected: None, listeners, cause: None });
+            transaction.steps.push(Planned { step: get(), expected, listeners: Vec::new(), cause: None });
             transaction
         };
         let new = || Document::new(uuid::Uuid::new_v4().to_string(), &ann, at(0), &object(json!({}))).unwrap();

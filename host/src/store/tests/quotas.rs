@@ -4,7 +4,7 @@ use super::*;
 use crate::{event::Cause, store::Planned};
 
 async fn commit(store: &dyn Store, who: &Identity, most: Stored, steps: Vec<Step>) -> Result<Vec<Done>, StoreError> {
-    let planned = |step| Planned { step, expected: None, listeners: Vec::new() };
+    let planned = |step| Planned { step, expected: None, listeners: Vec::new(), cause: None };
     let steps = steps.into_iter().map(planned).collect();
     let transaction = Transaction { steps, ..Transaction::new(who.clone(), most, Cause::outside()) };
     store.commit(transaction).await.map(|committed| committed.done)
