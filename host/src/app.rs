@@ -112,9 +112,10 @@ impl App {
         let (events, incoming) = event_queue::queue(config.runtime.queue, config.runtime.queue_bytes);
         let hub = Hub::new(&config.realtime);
         let listeners = Listeners::default();
-        let channels = Channels::new(hub.clone(), events.clone(), listeners.clone(), store.clone(), clock.clone());
         let (function, tenant) = (config.function.clone(), config.tenant.clone());
         let usage = Usage::load(&*store, clock.clone(), function, tenant).await?;
+        let channels =
+            Channels::new(hub.clone(), events.clone(), listeners.clone(), store.clone(), usage.clone(), clock.clone());
         let documents = Documents::new(store.clone(), channels.clone(), usage.clone(), clock.clone());
         let mailer = Mailer::new(&config.mail, config.server.dev, store.clone(), clock.clone())?;
         let limits = Arc::new(config.limits.clone());

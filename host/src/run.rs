@@ -23,6 +23,8 @@ pub enum Outcome {
     Quota,
     /// It was not started, because the chain of causes behind it is too deep or has used up its budget.
     Chain,
+    /// The platform did not let it end: the server ended, or the database was away. Only runs for kept events, which run again.
+    Interrupted,
 }
 
 impl Outcome {
@@ -37,14 +39,24 @@ impl Outcome {
             Self::Stack => "stack",
             Self::Quota => "quota",
             Self::Chain => "chain",
+            Self::Interrupted => "interrupted",
         }
     }
 
     /// Reads what [`Self::as_str`] wrote.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Ok, Self::Error, Self::Fuel, Self::Timeout, Self::Memory, Self::Stack, Self::Quota, Self::Chain]
-            .into_iter()
-            .find(|outcome| outcome.as_str() == text)
+        let outcomes = [
+            Self::Ok,
+            Self::Error,
+            Self::Fuel,
+            Self::Timeout,
+            Self::Memory,
+            Self::Stack,
+            Self::Quota,
+            Self::Chain,
+            Self::Interrupted,
+        ];
+        outcomes.into_iter().find(|outcome| outcome.as_str() == text)
     }
 }
 
@@ -65,7 +77,7 @@ pub struct Used {
 }
 
 /// One run, as it is kept and shown.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Run {
     /// Also in the header `X-Run-Id` of the answer.
     pub id: String,

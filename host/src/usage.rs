@@ -273,3 +273,16 @@ fn until_next(period: i64, now: DateTime<Utc>) -> Duration {
     let left = period - now.timestamp().rem_euclid(period);
     Duration::from_secs(u64::try_from(left).unwrap_or(1))
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
+pub(crate) mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    /// For tests of parts that need quotas and do not come to use them up.
+    pub fn unlimited() -> Usage {
+        let config = Config::from_toml("thimble.toml", "").unwrap();
+        Usage::new(Arc::default(), config.function, config.tenant)
+    }
+}

@@ -46,6 +46,7 @@ pub(super) struct QuotaView {
     fuel_per_day: u64,
     documents: u64,
     document_bytes: u64,
+    events: u64,
     functions: usize,
     compile_ms: u64,
     tasks: u64,
@@ -58,6 +59,7 @@ pub(super) struct QuotaView {
     fuel_today: u64,
     stored_documents: i64,
     stored_document_bytes: i64,
+    stored_events: i64,
     stored_functions: usize,
     compiled_ms_this_minute: u64,
 }
@@ -88,8 +90,18 @@ async fn set_quota(
 }
 
 async fn view(app: &App, tenant: &str, own: OwnQuota) -> Result<QuotaView, ApiError> {
-    let TenantQuota { concurrency, rate, fuel_per_day, documents, document_bytes, functions, compile_ms, tasks, jobs } =
-        app.usage.of_tenant(tenant);
+    let TenantQuota {
+        concurrency,
+        rate,
+        fuel_per_day,
+        documents,
+        document_bytes,
+        events,
+        functions,
+        compile_ms,
+        tasks,
+        jobs,
+    } = app.usage.of_tenant(tenant);
     let (used, stored) = (app.usage.used_by(tenant), app.store.stored(tenant).await?);
     let count = app.dispatcher.count_of_tenant(tenant);
     Ok(QuotaView {
@@ -98,6 +110,7 @@ async fn view(app: &App, tenant: &str, own: OwnQuota) -> Result<QuotaView, ApiEr
         fuel_per_day,
         documents,
         document_bytes,
+        events,
         functions,
         compile_ms,
         tasks,
@@ -109,6 +122,7 @@ async fn view(app: &App, tenant: &str, own: OwnQuota) -> Result<QuotaView, ApiEr
         fuel_today: used.fuel,
         stored_documents: stored.documents,
         stored_document_bytes: stored.bytes,
+        stored_events: stored.events,
         stored_functions: app.registry.count(tenant),
         compiled_ms_this_minute: app.runtime.compiled_by(tenant).as_millis() as u64,
     })

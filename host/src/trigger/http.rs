@@ -125,6 +125,8 @@ fn status(outcome: Outcome) -> StatusCode {
         Outcome::Fuel | Outcome::Timeout => StatusCode::GATEWAY_TIMEOUT,
         Outcome::Quota => StatusCode::TOO_MANY_REQUESTS,
         Outcome::Chain => StatusCode::LOOP_DETECTED,
+        // Nobody who waits for an answer meets it.
+        Outcome::Interrupted => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 
