@@ -4,8 +4,10 @@ mod caller;
 mod clocked;
 pub mod component;
 mod connection;
+pub mod postgres;
 pub mod process;
 mod server;
+mod store;
 mod tenant;
 
 use std::{
@@ -17,6 +19,7 @@ pub use caller::{Answer, Caller, text};
 pub use clocked::ClockedServer;
 pub use connection::{Connection, Transport};
 pub use server::{Command, Finished, Server, shared, thimble};
+pub use store::{bring_master_key, database_of, is_postgres};
 pub use tenant::{PASSWORD, Tenant, User, operated};
 
 /// How long anything may take that should happen soon. Generous, because the machine may be busy with other tests.
