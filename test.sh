@@ -30,3 +30,9 @@ postgres() { command -v initdb || ls /usr/lib/postgresql/*/bin/initdb /opt/homeb
 npm ci --no-audit --no-fund --silent --prefix tests/client
 
 cargo test --workspace "$@"
+
+# Once more with servers on Postgres: what depends on where documents, functions, events and tasks are kept.
+[ $# -eq 0 ] || exit 0
+PLATFORM_STORE=postgres cargo test --workspace --test platform -- \
+    abuse::chains abuse::database abuse::tenancy accounts:: channels:: chat:: cli_db:: cli_tasks:: documents:: functions:: mail:: \
+    outbox:: quotas:: realtime:: restart:: stats:: tasks:: upload::

@@ -5,10 +5,10 @@ mod clocked;
 pub mod component;
 mod connection;
 pub mod nodes;
-#[expect(dead_code, reason = "the tests of the store use all of it")]
 pub mod postgres;
 pub mod process;
 mod server;
+mod store;
 mod tenant;
 
 use std::{
@@ -21,6 +21,7 @@ pub use clocked::ClockedServer;
 pub use connection::{Connection, Transport};
 pub use nodes::Nodes;
 pub use server::{Command, Finished, Server, shared, thimble};
+pub use store::{bring_master_key, database_of, is_postgres};
 pub use tenant::{PASSWORD, Tenant, User, operated};
 
 /// How long anything may take that should happen soon. Generous, because the machine may be busy with other tests.

@@ -14,6 +14,7 @@ mod cli_db;
 mod cli_tasks;
 mod compiling;
 mod components;
+mod crash;
 mod documents;
 mod edge;
 mod engine;

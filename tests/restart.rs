@@ -275,7 +275,7 @@ async fn a_server_that_ends_takes_no_new_requests() {
 #[tokio::test]
 async fn two_servers_do_not_share_a_folder() {
     let folder = tempfile::tempdir().unwrap();
-    let server = serve_in(folder.path()).await;
+    let server = thimble(["serve", "--dev"]).on_sqlite().folder(folder.path()).serve().await;
     let data = folder.path().join("data");
 
     let second = thimble(["serve", "--dev", "--listen", "127.0.0.1:0", "--data", &data.to_string_lossy()]).run().await;
@@ -352,7 +352,7 @@ async fn a_folder_that_cannot_be_used_is_named() {
 #[tokio::test]
 async fn a_damaged_database_is_refused_and_left_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
-    serve_in(folder.path()).await.stop().await;
+    thimble(["serve", "--dev"]).on_sqlite().folder(folder.path()).serve().await.stop().await;
     let database = folder.path().join("data/thimble.db");
     for damaged in [&b"this is no database, whatever its name says, and it is long enough to have a header of 100 bytes: it has more"[..], b"x"] {
         fs::write(&database, damaged).unwrap();
@@ -379,7 +379,7 @@ async fn the_first_start_prints_the_keys_and_the_next_does_not() {
             .map(String::from)
             .collect()
     };
-    let server = thimble(["serve"]).folder(folder.path()).serve().await;
+    let server = thimble(["serve"]).on_sqlite().folder(folder.path()).serve().await;
     let first =
         eventually("the keys are printed", async || Some(keys(&server.output())).filter(|keys| keys.len() == 2)).await;
     let root = first.iter().find(|key| key.contains('|')).unwrap().clone();
@@ -390,7 +390,7 @@ async fn the_first_start_prints_the_keys_and_the_next_does_not() {
     }
     server.stop().await;
 
-    let server = thimble(["serve"]).folder(folder.path()).serve().await;
+    let server = thimble(["serve"]).on_sqlite().folder(folder.path()).serve().await;
     server.signal("TERM");
     let second = server.ended().await.succeeded();
 

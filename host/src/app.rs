@@ -123,9 +123,10 @@ impl App {
             None => Hub::new(&config.realtime),
         };
         let listeners = Listeners::default();
-        let channels = Channels::new(hub.clone(), events.clone(), listeners.clone(), store.clone(), clock.clone());
         let (function, tenant) = (config.function.clone(), config.tenant.clone());
         let usage = Usage::load(&*store, clock.clone(), function, tenant).await?;
+        let channels =
+            Channels::new(hub.clone(), events.clone(), listeners.clone(), store.clone(), usage.clone(), clock.clone());
         let documents = Documents::new(store.clone(), channels.clone(), usage.clone(), clock.clone());
         let mailer = Mailer::new(&config.mail, config.server.dev, store.clone(), clock.clone())?;
         let limits = Arc::new(config.limits.clone());

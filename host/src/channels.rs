@@ -15,7 +15,9 @@ use crate::{
     identity::Identity,
     listeners::{Listener, Listeners},
     message::{MAX_NAME, Message, channel_name_error, is_document_type, is_platform_channel, is_platform_type},
-    store::{Store, StoreError, Stored, Transaction},
+    permissions::Permissions,
+    store::{Store, StoreError, Transaction},
+    usage::Usage,
 };
 
 /// How long to wait when as many events of the tenant wait as may.
@@ -28,6 +30,7 @@ pub struct Channels {
     events: EventSender,
     listeners: Listeners,
     store: Arc<dyn Store>,
+    usage: Usage,
     clock: Arc<Clock>,
 }
 
@@ -49,9 +52,17 @@ pub enum ChannelError {
 }
 
 impl Channels {
-    /// Channels whose members are in `hub` and whose events go to `events`, kept in `store` when a function waits for them.
-    pub fn new(hub: Hub, events: EventSender, listeners: Listeners, store: Arc<dyn Store>, clock: Arc<Clock>) -> Self {
-        Self { hub, events, listeners, store, clock }
+    /// Channels whose members are in `hub` and whose events go to `events`, kept in `store` when a function waits for them, within
+    /// the quotas of their tenants.
+    pub fn new(
+        hub: Hub,
+        events: EventSender,
+        listeners: Listeners,
+        store: Arc<dyn Store>,
+        usage: Usage,
+        clock: Arc<Clock>,
+    ) -> Self {
+        Self { hub, events, listeners, store, usage, clock }
     }
 
     /// The functions that messages are kept for.
@@ -73,11 +84,16 @@ impl Channels {
     /// comes from; a `chan_in` arrives as `chan_out`.
     pub async fn publish(&self, who: &Identity, message: Message, cause: Cause) -> Result<(), ChannelError> {
         let event = self.checked(who, message, cause)?;
-        let room = self.room(&event).await?;
-        let event = self.keep(event).await?;
-        self.broadcast(&event);
-        room.send(event);
-        Ok(())
+        let this = self.clone();
+        // To its end, also when whoever sends it goes away: an event that is kept and then forgotten would be run by nobody.
+        let sent = tokio::spawn(async move {
+            let room = this.room(&event).await?;
+            let event = this.keep(event).await?;
+            this.broadcast(&event);
+            room.send(event);
+            Ok(())
+        });
+        sent.await.unwrap_or(Err(ChannelError::Unavailable))
     }
 
     /// The event of a message that may be sent, for [`Self::sent`] once it is kept.
@@ -98,7 +114,8 @@ impl Channels {
         if listeners.is_empty() {
             return Ok(event);
         }
-        let mut transaction = Transaction::new(event.identity.clone(), Stored::UNLIMITED, event.cause.clone());
+        let most = self.usage.of_tenant(&event.identity.tenant).stored();
+        let mut transaction = Transaction::new(event.identity.clone(), most, event.cause.clone());
         transaction.events.push((event.clone(), listeners));
         let kept = self.store.commit(transaction).await?.events.pop();
         Ok(kept.unwrap_or(event))
@@ -235,7 +252,17 @@ mod tests {
     async fn channels() -> (Channels, EventReceiver) {
         let (sender, events) = event_queue::queue(32, 1 << 20);
         let (store, clock) = (crate::store::tests::unused().await, Default::default());
-        (Channels::new(Hub::new(&config()), sender, Listeners::default(), store, clock), events)
+        (
+            Channels::new(
+                Hub::new(&config()),
+                sender,
+                Listeners::default(),
+                store,
+                crate::usage::tests::unlimited(),
+                clock,
+            ),
+            events,
+        )
     }
 
     fn member(channels: &Channels, who: &Identity, channel: &str) -> Connected {

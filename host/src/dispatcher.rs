@@ -19,6 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{
     hooks::HookSlots,
+    running::Running,
     slots::{Count, Held, Kind, Slot, Slots, Wanted},
 };
 use crate::{
@@ -41,6 +42,7 @@ use crate::{
 mod claims;
 mod hooks;
 mod retries;
+mod running;
 pub mod slots;
 
 pub use claims::take_up;
@@ -110,6 +112,7 @@ struct Inner {
     lanes: Mutex<HashMap<LaneKey, VecDeque<Job>>>,
     /// Runs that wait in lanes, behind those that wait for a slot.
     in_lanes: AtomicUsize,
+    running: Running,
 }
 
 /// Runs of one function for one channel happen one after the other, in the order of the events.
@@ -132,10 +135,17 @@ enum Way {
     Done,
     /// The store has it again, and all that stand behind it.
     GivenBack,
+    /// It is in other hands, or was done without a word: what stands behind it may still be in these.
+    Lost,
+    /// An earlier one is on its way here.
+    OutOfTurn,
 }
 
 /// A run whose reads have changed meanwhile is repeated so often at once.
 const REPEATS: u32 = 5;
+
+/// How long an event waits for a function that this process does not know.
+const UNKNOWN: Duration = Duration::from_secs(1);
 
 /// How long to wait before a failure is noted again that could not be noted.
 const NOTE_AGAIN: Duration = Duration::from_secs(1);
@@ -159,6 +169,7 @@ impl Dispatcher {
             working: TaskTracker::new(),
             lanes: Mutex::default(),
             in_lanes: AtomicUsize::new(0),
+            running: Running::default(),
         }))
     }
 
@@ -193,6 +204,8 @@ impl Dispatcher {
     /// makes too many waits.
     pub async fn serve(self, mut events: EventReceiver, stop: CancellationToken) {
         let _working = self.0.working.token();
+        let (tells, until) = (self.clone(), stop.clone());
+        tokio::spawn(async move { tells.0.running.tell(&*tells.0.parts.store, &until).await });
         loop {
             let event = tokio::select! {
                 biased;
@@ -203,11 +216,14 @@ impl Dispatcher {
                 }
             };
             let Some(event) = event else { return };
-            if !self.0.knows_functions_of(&event.event).await {
-                continue;
-            }
+            self.0.learn_functions_of(&event.event).await;
             let event = Arc::new(event);
-            for (function, matched, delivery) in self.0.waiting(&event.event) {
+            let (waiting, unknown) = self.0.waiting(&event.event);
+            if !unknown.is_empty() {
+                let dispatcher = self.clone();
+                self.0.working.spawn(async move { dispatcher.0.release(unknown, UNKNOWN).await });
+            }
+            for (function, matched, delivery) in waiting {
                 self.enqueue(Job { function, matched, event: event.clone(), delivery });
             }
         }
@@ -252,10 +268,14 @@ impl Dispatcher {
 
     /// Appends to the lane; the first job of a lane starts the task that empties it.
     fn enqueue(&self, job: Job) {
-        let key = (job.function.id.clone(), job.event.event.key.clone());
+        let key = job.lane();
         let mut lanes = self.0.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         let lane = lanes.entry(key.clone()).or_default();
-        lane.push_back(job);
+        // Those that were committed at the same moment may come in any order. The front runs already.
+        let is_later =
+            |other: &Job| other.delivery.as_ref().zip(job.delivery.as_ref()).is_some_and(|(a, b)| a.id > b.id);
+        let later = lane.iter().skip(1).rev().take_while(|other| is_later(other)).count();
+        lane.insert(lane.len() - later, job);
         if lane.len() > 1 {
             self.0.in_lanes.fetch_add(1, Ordering::Relaxed);
         } else {
@@ -341,10 +361,20 @@ impl Inner {
                     Way::Done
                 }
             };
-            drop(job);
-            if way == Way::GivenBack {
-                self.drop_kept_behind(&key);
+            match way {
+                Way::Done | Way::GivenBack => {}
+                // Its own comes first: what stands behind it must not be taken before it.
+                Way::OutOfTurn => {
+                    let own = job.delivery.iter().map(|delivery| delivery.id);
+                    let lost = own.chain(self.drop_kept_behind(&key)).collect();
+                    self.release(lost, Duration::ZERO).await;
+                }
+                Way::Lost => {
+                    let lost = self.drop_kept_behind(&key);
+                    self.release(lost, Duration::ZERO).await;
+                }
             }
+            drop(job);
             if !self.advance(&key) {
                 return;
             }
@@ -372,32 +402,31 @@ impl Inner {
         }
     }
 
-    /// Whether this node knows all functions that an event is kept for, unless they are deleted. Another node may have added one
-    /// just now; when that cannot be found out, the store has the event again.
-    async fn knows_functions_of(&self, event: &Event) -> bool {
+    /// Looks for functions that an event is kept for and that another node may have added just now.
+    async fn learn_functions_of(&self, event: &Event) {
         let (registry, tenant) = (&self.parts.registry, &event.identity.tenant);
-        if event.deliveries.iter().all(|delivery| registry.by_id(tenant, &delivery.function).is_some()) {
-            return true;
+        let is_known = |delivery: &Delivery| registry.by_id(tenant, &delivery.function).is_some();
+        if event.deliveries.iter().all(is_known) {
+            return;
         }
-        let Err(error) = registry.refresh(tenant).await else { return true };
-        tracing::warn!(error = %in_full(&error), "kept events wait: it is not known which functions there are");
-        let deliveries = event.deliveries.iter().map(|delivery| delivery.id).collect();
-        if let Err(error) = self.parts.store.release(deliveries, self.parts.clock.now() + NOTE_AGAIN).await {
-            tracing::warn!(error = %in_full(&error), "kept events could not be given back; they run after the next start");
+        if let Err(error) = registry.refresh(tenant).await {
+            tracing::warn!(error = %in_full(&error), "kept events wait: it is not known which functions there are");
         }
-        false
     }
 
-    /// The functions that run for an event: those that it is kept for, and when it is new, those that it is not kept for.
-    fn waiting(&self, event: &Event) -> Vec<(Arc<Function>, Matched, Option<Delivery>)> {
-        let EventKind::Message(message) = &event.kind else { return Vec::new() };
+    /// The functions that run for an event: those that it is kept for, and when it is new, those that it is not kept for. Besides,
+    /// the deliveries whose functions nobody knows here.
+    fn waiting(&self, event: &Event) -> (Vec<(Arc<Function>, Matched, Option<Delivery>)>, Vec<i64>) {
+        let (mut waiting, mut unknown) = (Vec::new(), Vec::new());
+        let EventKind::Message(message) = &event.kind else { return (waiting, unknown) };
         let (registry, tenant) = (&self.parts.registry, &event.identity.tenant);
-        // One that was deleted has taken its deliveries with it.
-        let kept = event.deliveries.iter().filter_map(|delivery| {
-            let function = registry.by_id(tenant, &delivery.function)?;
-            Some((function, delivery.matched, Some(delivery.clone())))
-        });
-        let mut waiting: Vec<_> = kept.collect();
+        for delivery in &event.deliveries {
+            match registry.by_id(tenant, &delivery.function) {
+                Some(function) => waiting.push((function, delivery.matched, Some(delivery.clone()))),
+                // One that was deleted has taken its deliveries with it; one that is new has yet to come here.
+                None => unknown.push(delivery.id),
+            }
+        }
         if !event.again {
             let is_kept = |function: &Function| event.deliveries.iter().any(|kept| kept.function == function.id);
             let others = registry.listening(tenant, message).into_iter().filter(|(function, _)| {
@@ -406,13 +435,14 @@ impl Inner {
             });
             waiting.extend(others.map(|(function, matched)| (function, matched, None)));
         }
-        waiting
+        (waiting, unknown)
     }
 
     /// Runs a function for an event that is kept, until it has run well or the store has the event again.
     async fn deliver(&self, job: &Job, delivery: &Delivery, queued: Instant) -> Way {
         let event = &job.event.event;
-        for _ in 0..REPEATS {
+        let mut repeats = 0;
+        loop {
             let Some(function) = self.parts.registry.current(&job.function) else { return Way::Done };
             let due = Due { function: &function, matched: job.matched, event };
             if let Err(refused) = self.parts.usage.begin(&function) {
@@ -422,13 +452,15 @@ impl Inner {
                 }
                 let retry_at = self.parts.clock.now() + refused.retry_after;
                 let (delivery, error) = (delivery.id, refused.message);
-                return self.give_back(Failure { delivery, error, run: None, retry_at: Some(retry_at) }, None).await;
+                let failure = Failure { delivery, error, run: None, counts: false, retry_at: Some(retry_at) };
+                return self.give_back(job, failure, None).await;
             }
             let slot = self.slots.take(&self.wanted(&function, Kind::Event)).await;
             let begun = Begun::now(&self.parts.clock, queued.elapsed());
             let started = Instant::now();
+            let going = self.running.begin(delivery.id, describe_going(&due, &begun));
             let mut ended = self.start(&begun.id, &due, Acts::AtTheEnd).await;
-            drop(slot);
+            drop((slot, going));
             self.count(&due, ended.fuel);
             let work = ended.work.take();
             let (mut run, _) = describe(&due, begun, started.elapsed(), ended);
@@ -437,19 +469,28 @@ impl Inner {
             if matches!(run.outcome, Outcome::Ok | Outcome::Chain) {
                 match self.complete(delivery.id, &run, work, event).await {
                     Ok(()) => return Way::Done,
-                    Err(DocumentsError::Store(StoreError::Conflict)) => continue,
-                    // Whoever has it now runs it.
-                    Err(DocumentsError::Store(StoreError::ClaimLost)) => return Way::GivenBack,
-                    Err(error) => {
+                    Err(DocumentsError::Store(StoreError::Conflict)) if repeats + 1 < REPEATS => {
+                        repeats += 1;
+                        continue;
+                    }
+                    Err(DocumentsError::Store(StoreError::Conflict)) => {
                         run.outcome = Outcome::Error;
+                        run.error = Some(format!(
+                            "nothing of what the run did was stored: what it had read was changed by others each time it \
+                             ended, {REPEATS} times in a row"
+                        ));
+                    }
+                    Err(DocumentsError::Store(StoreError::ClaimLost)) => return Way::Lost,
+                    Err(DocumentsError::Store(StoreError::OutOfTurn)) => return Way::OutOfTurn,
+                    Err(error) => {
+                        let of_the_platform = error.is_of_the_platform();
+                        run.outcome = if of_the_platform { Outcome::Interrupted } else { Outcome::Error };
                         run.error = Some(format!("nothing of what the run did was stored: {error}"));
                     }
                 }
             }
-            return self.failed(delivery, run).await;
+            return self.failed(job, delivery, run).await;
         }
-        let error = format!("what the run had read was changed by others each time it ended, {REPEATS} times in a row");
-        self.give_back(self.failure(delivery, error, None), None).await
     }
 
     /// Stores all that a run did, and ends the delivery.
@@ -472,22 +513,26 @@ impl Inner {
         Ok(())
     }
 
-    async fn failed(&self, delivery: &Delivery, run: Run) -> Way {
+    /// What the platform could not do is no fault of the function: it is tried until it can be done.
+    async fn failed(&self, job: &Job, delivery: &Delivery, run: Run) -> Way {
         let error = run.error.clone().unwrap_or_else(|| run.outcome.as_str().to_owned());
-        let failure = self.failure(delivery, error, Some(run.id.clone()));
-        self.give_back(failure, Some(run)).await
-    }
-
-    fn failure(&self, delivery: &Delivery, error: String, run: Option<String>) -> Failure {
-        let wait = self.retries.wait(delivery.attempts + 1, rand::random());
+        let counts = run.outcome != Outcome::Interrupted;
+        let wait = if counts {
+            self.retries.wait(delivery.attempts + 1, rand::random())
+        } else {
+            Some(self.retries.shortest(rand::random()))
+        };
         let retry_at = wait.map(|wait| self.parts.clock.now() + wait);
-        Failure { delivery: delivery.id, error, run, retry_at }
+        let failure = Failure { delivery: delivery.id, error, run: Some(run.id.clone()), counts, retry_at };
+        self.give_back(job, failure, Some(run)).await
     }
 
-    /// Tries until the store has noted it: the event is in nobody else's hands before.
-    async fn give_back(&self, failure: Failure, run: Option<Run>) -> Way {
+    /// Tries until the store has noted it: the event is in nobody else's hands before. The store gives back what stands behind
+    /// it as well, so nothing of that may run here any more.
+    async fn give_back(&self, job: &Job, failure: Failure, run: Option<Run>) -> Way {
         run.iter().for_each(|run| self.parts.usage.records(run));
         loop {
+            self.drop_kept_behind(&job.lane());
             match self.parts.store.fail(failure.clone(), run.clone()).await {
                 Ok(usage) => {
                     self.parts.usage.learn(&usage);
@@ -495,7 +540,7 @@ impl Inner {
                 }
                 Err(StoreError::ClaimLost) => {
                     run.iter().for_each(|run| self.parts.usage.not_recorded(run));
-                    return Way::GivenBack;
+                    return Way::Lost;
                 }
                 Err(error) => {
                     tracing::error!(delivery = failure.delivery, error = %in_full(&error), "a failed event could not be noted; trying again");
@@ -505,14 +550,40 @@ impl Inner {
         }
     }
 
-    /// What stands behind a delivery that was given back was given back as well.
-    fn drop_kept_behind(&self, key: &LaneKey) {
+    /// Takes the kept ones behind the front out of a lane; their deliveries.
+    fn drop_kept_behind(&self, key: &LaneKey) -> Vec<i64> {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(lane) = lanes.get_mut(key) else { return };
-        let before = lane.len();
-        let mut is_front = true;
-        lane.retain(|job| std::mem::take(&mut is_front) || job.delivery.is_none());
-        self.in_lanes.fetch_sub(before - lane.len(), Ordering::Relaxed);
+        let Some(lane) = lanes.get_mut(key) else { return Vec::new() };
+        let (mut is_front, mut dropped) = (true, Vec::new());
+        lane.retain(|job| match &job.delivery {
+            Some(delivery) if !std::mem::take(&mut is_front) => {
+                dropped.push(delivery.id);
+                false
+            }
+            _ => {
+                is_front = false;
+                true
+            }
+        });
+        self.in_lanes.fetch_sub(dropped.len(), Ordering::Relaxed);
+        dropped
+    }
+
+    /// Gives deliveries back that this process may have in hand; due after a while.
+    async fn release(&self, deliveries: Vec<i64>, after: Duration) {
+        if deliveries.is_empty() {
+            return;
+        }
+        while let Err(error) = self.parts.store.release(deliveries.clone(), self.parts.clock.now() + after).await {
+            if matches!(
+                error,
+                StoreError::Unavailable(sqlx::Error::PoolClosed) | StoreError::Database(sqlx::Error::PoolClosed)
+            ) {
+                return;
+            }
+            tracing::warn!(error = in_full(&error), "events could not be given back; trying again");
+            tokio::time::sleep(NOTE_AGAIN).await;
+        }
     }
 
     /// Counted in all slots together.
@@ -605,7 +676,8 @@ impl Inner {
             Ok(prepared) => prepared,
             Err(error) => {
                 tracing::error!(function = function.name, error = %in_full(&error), "a function cannot be loaded");
-                return acts.not_run(Outcome::Error, format!("the function could not be loaded: {error}"));
+                let outcome = if is_away(&error) { Outcome::Interrupted } else { Outcome::Error };
+                return acts.not_run(outcome, format!("the function could not be loaded: {error}"));
             }
         };
         let args = arguments::of(&event.kind, version.code.parameters(), matched);
@@ -664,6 +736,12 @@ impl Acts {
     }
 }
 
+impl Job {
+    fn lane(&self) -> LaneKey {
+        (self.function.id.clone(), self.event.event.key.clone())
+    }
+}
+
 /// A run that has its turn.
 struct Due<'a> {
     function: &'a Function,
@@ -699,6 +777,13 @@ impl Due<'_> {
 
 /// A run as it is recorded, and what `handle` returned.
 fn describe(due: &Due<'_>, begun: Begun, took: Duration, ended: Ended) -> (Run, Option<String>) {
+    let (run, result) = describe_quietly(due, begun, took, ended);
+    let (id, outcome, us) = (&run.id, run.outcome.as_str(), run.duration_us);
+    tracing::debug!(run = id, function = due.function.name, outcome, us, "ran");
+    (run, result)
+}
+
+fn describe_quietly(due: &Due<'_>, begun: Begun, took: Duration, ended: Ended) -> (Run, Option<String>) {
     let Due { function, event, .. } = due;
     let run = Run {
         id: begun.id,
@@ -722,9 +807,14 @@ fn describe(due: &Due<'_>, begun: Begun, took: Duration, ended: Ended) -> (Run, 
         chain: event.cause.path(&function.name),
         log: ended.log,
     };
-    let (id, outcome, us) = (&run.id, run.outcome.as_str(), run.duration_us);
-    tracing::debug!(run = id, function = function.name, outcome, us, "ran");
     (run, ended.result)
+}
+
+/// A run that goes on, as it would be recorded if its process ended.
+fn describe_going(due: &Due<'_>, begun: &Begun) -> Run {
+    let ended = Ended::not_run(Outcome::Interrupted, String::new());
+    let begun = Begun { id: begun.id.clone(), ..*begun };
+    describe_quietly(due, begun, Duration::ZERO, ended).0
 }
 
 /// Whether the chain of causes may go on with this run.
@@ -756,6 +846,12 @@ fn may_follow(due: &Due<'_>, limits: &Limits) -> Result<(), String> {
 
 fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Whether something failed because the database is away.
+fn is_away(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.any(|cause| cause.downcast_ref::<StoreError>().is_some_and(StoreError::is_of_the_platform))
 }
 
 /// An error with its causes, and without a backtrace: host frames say nothing, and gathering them is slow.

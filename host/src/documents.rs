@@ -76,6 +76,17 @@ pub enum DocumentsError {
     Store(#[from] StoreError),
 }
 
+impl DocumentsError {
+    /// Whether it is no answer but the lack of one: the same may work in a moment, whatever was asked for.
+    pub fn is_of_the_platform(&self) -> bool {
+        match self {
+            Self::Interrupted => true,
+            Self::Store(error) => error.is_of_the_platform(),
+            Self::Collection(_) | Self::Anonymous | Self::Missing | Self::Forbidden => false,
+        }
+    }
+}
+
 /// The documents of all tenants. Cheap to clone.
 #[derive(Clone)]
 pub struct Documents {

@@ -38,6 +38,8 @@ pub struct TenantQuota {
     pub documents: u64,
     /// Bytes of all documents that are kept.
     pub document_bytes: u64,
+    /// Events that wait for functions, and dead letters.
+    pub events: u64,
     /// Functions.
     pub functions: usize,
     /// Milliseconds in a minute in which uploads are compiled.
@@ -69,6 +71,9 @@ pub struct OwnQuota {
     /// See [`TenantQuota::document_bytes`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub document_bytes: Option<u64>,
+    /// See [`TenantQuota::events`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub events: Option<u64>,
     /// See [`TenantQuota::functions`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub functions: Option<usize>,
@@ -95,6 +100,7 @@ impl TenantQuota {
             fuel_per_day: own.fuel_per_day.unwrap_or(self.fuel_per_day),
             documents: own.documents.unwrap_or(self.documents),
             document_bytes: own.document_bytes.unwrap_or(self.document_bytes),
+            events: own.events.unwrap_or(self.events),
             functions: own.functions.unwrap_or(self.functions),
             compile_ms: own.compile_ms.unwrap_or(self.compile_ms),
             tasks: own.tasks.unwrap_or(self.tasks),
@@ -106,7 +112,7 @@ impl TenantQuota {
     /// What may be kept.
     pub fn stored(&self) -> Stored {
         let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        Stored { documents: number(self.documents), bytes: number(self.document_bytes) }
+        Stored { documents: number(self.documents), bytes: number(self.document_bytes), events: number(self.events) }
     }
 }
 

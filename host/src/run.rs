@@ -25,6 +25,8 @@ pub enum Outcome {
     Chain,
     /// It threw the error of a transaction that could not be committed, because what it had read was changed by others.
     Conflict,
+    /// The platform did not let it end: the server ended, or the database was away. Only runs for kept events, which run again.
+    Interrupted,
 }
 
 impl Outcome {
@@ -40,12 +42,13 @@ impl Outcome {
             Self::Quota => "quota",
             Self::Chain => "chain",
             Self::Conflict => "conflict",
+            Self::Interrupted => "interrupted",
         }
     }
 
     /// Reads what [`Self::as_str`] wrote.
     pub fn parse(text: &str) -> Option<Self> {
-        const ALL: [Outcome; 9] = [
+        const ALL: [Outcome; 10] = [
             Outcome::Ok,
             Outcome::Error,
             Outcome::Fuel,
@@ -55,6 +58,7 @@ impl Outcome {
             Outcome::Quota,
             Outcome::Chain,
             Outcome::Conflict,
+            Outcome::Interrupted,
         ];
         ALL.into_iter().find(|outcome| outcome.as_str() == text)
     }
@@ -79,7 +83,7 @@ pub struct Used {
 }
 
 /// One run, as it is kept and shown.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Run {
     /// Also in the header `X-Run-Id` of the answer.
     pub id: String,

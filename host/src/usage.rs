@@ -367,8 +367,16 @@ fn until_next(period: i64, now: DateTime<Utc>) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
+#[expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
+pub(crate) mod tests {
     use super::*;
+    use crate::config::Config;
+
+    /// For tests of parts that need quotas and do not come to use them up.
+    pub fn unlimited() -> Usage {
+        let config = Config::from_toml("thimble.toml", "").unwrap();
+        Usage::new(Arc::default(), config.function, config.tenant)
+    }
 
     fn counted(runs: u64, fuel: u64) -> Used {
         Used { minute: 5, runs, refused: 0, day: 1, fuel }

@@ -29,8 +29,7 @@ const NUMBERS: [(&str, &[u32]); 9] = [
 ];
 
 /// Parts of the platform that are not there yet, or whose tests are not.
-const FEATURES: [&str; 7] =
-    ["Postgres", "fetch", "cache", "backup", "password resets", "increments in functions", "this suite"];
+const FEATURES: [&str; 6] = ["fetch", "cache", "backup", "password resets", "increments in functions", "this suite"];
 
 const fn case(
     id: &'static str,
@@ -433,7 +432,7 @@ const CASES: &[Case] = &[
         "D-02",
         "documents are strange",
         &["abuse::database::strange_documents_are_kept_as_they_are_or_refused", "documents::any_json_object_survives"],
-        &["Postgres"],
+        &[],
     ),
     case("D-04", "poisoned rows", &["abuse::database::nothing_that_can_be_stored_breaks_a_query"], &[]),
     case(
@@ -467,14 +466,28 @@ const CASES: &[Case] = &[
         &[],
     ),
     case("D-11", "pages that make no sense", &["documents::pages_that_make_no_sense_are_the_first_or_refused"], &[]),
-    case("D-13", "the database goes away", &[], &["Postgres"]),
-    case("D-14", "the database has no connection left", &[], &["Postgres"]),
+    case(
+        "D-13",
+        "the database goes away",
+        &[
+            "abuse::postgres::while_the_database_is_away_requests_are_told_so_at_once_and_nothing_else_ends",
+            "crash::nothing_is_lost_on_postgres",
+        ],
+        &[],
+    ),
+    case(
+        "D-14",
+        "the database has no connection left",
+        &["abuse::postgres::when_others_have_all_connections_requests_are_told_so"],
+        &[],
+    ),
     case(
         "D-16",
         "a migration is interrupted",
         &[
             "abuse::database::a_start_that_is_killed_leaves_nothing_that_hinders_the_next",
             "abuse::database::an_older_server_refuses_a_newer_database",
+            "abuse::postgres::a_migration_that_is_killed_hinders_nobody_and_a_newer_database_is_refused",
         ],
         &[],
     ),
@@ -519,11 +532,23 @@ const CASES: &[Case] = &[
         ],
         &[],
     ),
-    case("C-11", "two servers have one schedule", &["nodes::a_tick_is_done_once_whichever_node_has_the_task"], &[]),
+    case(
+        "C-11",
+        "two servers have one schedule",
+        &[
+            "abuse::postgres::of_two_servers_one_does_each_tick_and_the_other_takes_over",
+            "crash::nothing_is_lost_on_three_nodes",
+            "nodes::a_tick_is_done_once_whichever_node_has_the_task",
+        ],
+        &[],
+    ),
     case(
         "C-12",
         "a run is killed",
         &[
+            "abuse::postgres::a_run_for_an_event_that_is_killed_is_in_the_history_and_runs_again_on_postgres",
+            "abuse::postgres::a_run_for_an_event_that_is_killed_is_in_the_history_and_runs_again_on_sqlite",
+            "crash::nothing_is_lost_on_sqlite",
             "outbox::events_of_acknowledged_changes_run_after_a_kill",
             "tasks::what_a_crash_interrupts_is_marked_and_jobs_run_again",
         ],

@@ -9,6 +9,7 @@ mod database;
 mod hostile;
 mod load;
 mod network;
+mod postgres;
 mod realtime;
 mod routes;
 mod sandbox;

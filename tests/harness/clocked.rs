@@ -11,7 +11,7 @@ use thimble::{
 };
 use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
 
-use super::{Tenant, server::bring_engine};
+use super::{Tenant, server::bring_engine, store};
 
 /// A running server and its clock.
 pub struct ClockedServer {
@@ -31,7 +31,15 @@ impl ClockedServer {
     async fn start_at(folder: &Path, settings: &str, clock: Arc<Clock>) -> Self {
         let data = folder.join("data");
         bring_engine(&data).await;
-        let mut config = Config::from_toml("thimble.toml", settings).unwrap();
+        let mut settings = settings.to_owned();
+        let mut database = String::new();
+        if store::is_postgres() {
+            store::bring_master_key(&data);
+            database = store::database_of(folder).await;
+            settings = format!("{settings}\n{}", store::PATIENT);
+        }
+        let mut config = Config::from_toml("thimble.toml", &settings).unwrap();
+        config.database.url = database;
         config.server.data = data;
         config.server.dev = true;
         config.runtime.slots = 8;

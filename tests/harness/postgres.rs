@@ -28,7 +28,8 @@ start || { cat log; exit 1; }
 echo ready
 while read -r command; do
     case "$command" in
-    start) start ;;
+    # Processes of one that was killed hold its memory for a moment.
+    start) start || { sleep 1; start; } || { sleep 3; start; } ;;
     stop) "$BIN/pg_ctl" -D data -w -m fast stop >>log 2>&1 ;;
     kill) kill -KILL "$(head -n 1 data/postmaster.pid)" ;;
     esac

@@ -11,7 +11,7 @@ use std::{
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
-use super::eventually;
+use super::{eventually, store};
 
 /// Runs a command and ends it when the standard input closes, so that no server outlives the tests, however they end.
 /// `$REMOVE` is a folder to remove afterwards, `$OPEN_FILES` how many files it may have open, if any.
@@ -48,6 +48,7 @@ pub fn thimble<const N: usize>(arguments: [&str; N]) -> Command {
         temporary: None,
         variables: Vec::new(),
         settings: String::new(),
+        about_sqlite: false,
     }
 }
 
@@ -58,6 +59,7 @@ pub struct Command {
     temporary: Option<TempDir>,
     variables: Vec<(String, String)>,
     settings: String,
+    about_sqlite: bool,
 }
 
 impl Command {
@@ -85,6 +87,12 @@ impl Command {
         self
     }
 
+    /// Says that the test is about SQLite's file: then the server uses it also when the tests run on Postgres.
+    pub fn on_sqlite(mut self) -> Self {
+        self.about_sqlite = true;
+        self
+    }
+
     /// Starts a server on a free port and waits until it is ready.
     ///
     /// Compiling the engine takes seconds of all cores, so a new folder starts with what the shared server has compiled,
@@ -99,7 +107,18 @@ impl Command {
     }
 
     async fn launch(mut self) -> Server {
-        let data = self.folder.as_ref().unwrap().join("data");
+        let folder = self.folder.clone().unwrap();
+        let data = folder.join("data");
+        if store::is_postgres() && !self.about_sqlite && !self.arguments.iter().any(|argument| argument == "--database")
+        {
+            store::bring_master_key(&data);
+            self.arguments.extend(["--database".into(), store::database_of(&folder).await]);
+            // A server that is started again keeps the settings it had.
+            let has_settings = self.settings.is_empty() && folder.join("thimble.toml").exists();
+            if !has_settings && !self.settings.contains("[database]") {
+                self.settings = format!("{}\n{}", self.settings, store::PATIENT);
+            }
+        }
         if !self.arguments.iter().any(|argument| argument == "--listen") {
             self.arguments.extend(["--listen", "127.0.0.1:0"].map(String::from));
         }

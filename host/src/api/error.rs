@@ -175,7 +175,9 @@ impl From<StoreError> for ApiError {
             StoreError::TooLarge(_) => Self::TooLarge(text),
             StoreError::Full | StoreError::Quota(_) => Self::StorageFull(text),
             StoreError::Unavailable(_) => Self::DatabaseAway(text),
-            StoreError::ClaimLost | StoreError::Unusable(_) | StoreError::Database(_) => Self::Internal(error.into()),
+            StoreError::ClaimLost | StoreError::OutOfTurn | StoreError::Unusable(_) | StoreError::Database(_) => {
+                Self::Internal(error.into())
+            }
         }
     }
 }

@@ -13,6 +13,7 @@ pub struct AppQuota {
     fuel_per_day: u64,
     documents: u64,
     document_bytes: u64,
+    events: u64,
     functions: u64,
     compile_ms: f64,
     tasks: u64,
@@ -23,6 +24,7 @@ pub struct AppQuota {
     fuel_today: u64,
     stored_documents: u64,
     stored_document_bytes: u64,
+    stored_events: u64,
     stored_functions: u64,
     compiled_ms_this_minute: f64,
 }
@@ -36,6 +38,7 @@ impl AppQuota {
             count("fuel today", self.fuel_today, self.fuel_per_day),
             count("documents", self.stored_documents, self.documents),
             bytes("bytes of documents", self.stored_document_bytes, self.document_bytes),
+            count("events that wait", self.stored_events, self.events),
             count("functions", self.stored_functions, self.functions),
             time("compiling this minute", self.compiled_ms_this_minute, self.compile_ms),
             at_most("tasks", self.tasks),

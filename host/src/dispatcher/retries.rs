@@ -27,6 +27,12 @@ impl EventsConfig {
         let full = self.backoff_ms.saturating_mul(doubled).min(self.backoff_max_ms);
         Some(Duration::from_millis(full).mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0)))
     }
+
+    /// How long to wait after what was no failure of the function.
+    pub fn shortest(&self, jitter: f64) -> Duration {
+        let shortest = Duration::from_millis(self.backoff_ms.min(self.backoff_max_ms));
+        shortest.mul_f64(0.5 + 0.5 * jitter.clamp(0.0, 1.0))
+    }
 }
 
 #[cfg(test)]

@@ -28,24 +28,25 @@ impl Host for Invocation {
             Some(work) => work.get(&collection, &id).await,
             None => self.services.documents.get(&self.call.identity, &collection, &id).await,
         };
+        let found = self.answered(found)?;
         self.answer(found.map(|document| document.text.to_string()))
     }
 
     async fn list(&mut self, collection: String, options: String) -> Answer<String> {
         self.count_read(options.len())?;
-        let page = self.page(&collection, None, &options).await;
+        let page = self.page(&collection, None, &options).await?;
         self.answer(page)
     }
 
     async fn query(&mut self, collection: String, clauses: String, options: String) -> Answer<String> {
         self.count_read(clauses.len() + options.len())?;
-        let page = self.page(&collection, Some(&clauses), &options).await;
+        let page = self.page(&collection, Some(&clauses), &options).await?;
         self.answer(page)
     }
 
     async fn update(&mut self, collection: String, id: String, changes: String) -> Answer<String> {
         self.count_write(changes.len())?;
-        let updated = self.update_document(&collection, &id, &changes).await;
+        let updated = self.update_document(&collection, &id, &changes).await?;
         if let Ok(document) = &updated {
             // The whole document is written, however small the change.
             self.count_written(document.len().saturating_sub(changes.len()))?;
@@ -60,7 +61,7 @@ impl Host for Invocation {
             Some(work) => work.delete(&collection, &id).await,
             None => self.services.documents.delete(who, &collection, &id, self.cause.clone()).await,
         };
-        Ok(deleted.map(u32::from).map_err(Error::from))
+        Ok(self.answered(deleted)?.map(u32::from).map_err(Error::from))
     }
 
     async fn increment(&mut self, collection: String, id: String, field: String, by: i64) -> Answer<String> {
@@ -70,6 +71,7 @@ impl Host for Invocation {
             Some(work) => work.increment(&collection, &id, &field, by).await,
             None => self.services.documents.increment(who, &collection, &id, &field, by, cause).await,
         };
+        let incremented = self.answered(incremented)?;
         if let Ok(document) = &incremented {
             self.count_written(document.text.len().saturating_sub(field.len()))?;
         }
@@ -78,7 +80,15 @@ impl Host for Invocation {
 
     async fn count(&mut self, collection: String, clauses: String) -> Answer<u64> {
         self.count_read(clauses.len())?;
-        Ok(self.count_documents(&collection, &clauses).await)
+        let filter = match json(&clauses, "the clauses").and_then(|clauses| Ok(Filter::parse(&clauses)?)) {
+            Ok(filter) => filter,
+            Err(error) => return Ok(Err(error)),
+        };
+        let count = match &mut self.work {
+            Some(work) => work.count(&collection, &filter).await,
+            None => self.services.documents.count(&self.call.identity, &collection, &filter).await,
+        };
+        Ok(self.answered(count)?.map(i64::unsigned_abs).map_err(Error::from))
     }
 }
 
@@ -93,41 +103,29 @@ impl Invocation {
         Ok(created.text.to_string())
     }
 
-    async fn update_document(&mut self, collection: &str, id: &str, text: &str) -> std::result::Result<String, Error> {
-        let changes = document(text)?;
+    async fn update_document(&mut self, collection: &str, id: &str, text: &str) -> Answer<String> {
+        let changes = match document(text) {
+            Ok(changes) => changes,
+            Err(error) => return Ok(Err(error)),
+        };
         let (who, cause) = (&self.call.identity, self.cause.clone());
         let updated = match &mut self.work {
-            Some(work) => work.update(collection, id, changes).await?,
-            None => self.services.documents.update(who, collection, id, changes, cause).await?,
+            Some(work) => work.update(collection, id, changes).await,
+            None => self.services.documents.update(who, collection, id, changes, cause).await,
         };
-        Ok(updated.text.to_string())
+        Ok(self.answered(updated)?.map(|document| document.text.to_string()).map_err(Error::from))
     }
 
-    async fn count_documents(&mut self, collection: &str, clauses: &str) -> std::result::Result<u64, Error> {
-        let filter = Filter::parse(&json(clauses, "the clauses")?)?;
-        let count = match &mut self.work {
-            Some(work) => work.count(collection, &filter).await?,
-            None => self.services.documents.count(&self.call.identity, collection, &filter).await?,
-        };
-        Ok(count.unsigned_abs())
-    }
-
-    async fn page(
-        &mut self,
-        collection: &str,
-        clauses: Option<&str>,
-        options: &str,
-    ) -> std::result::Result<String, Error> {
-        let request = page_request(options)?;
-        let filter = match clauses {
-            None => Filter::all(),
-            Some(clauses) => Filter::parse(&json(clauses, "the clauses")?)?,
+    async fn page(&mut self, collection: &str, clauses: Option<&str>, options: &str) -> Answer<String> {
+        let (filter, request) = match search(clauses, options) {
+            Ok(search) => search,
+            Err(error) => return Ok(Err(error)),
         };
         let page = match &mut self.work {
-            Some(work) => work.list(collection, &filter, &request).await?,
-            None => self.services.documents.list(&self.call.identity, collection, &filter, &request).await?,
+            Some(work) => work.list(collection, &filter, &request).await,
+            None => self.services.documents.list(&self.call.identity, collection, &filter, &request).await,
         };
-        Ok(page_text(&page))
+        Ok(self.answered(page)?.map(|page| page_text(&page)).map_err(Error::from))
     }
 
     /// Charges for what goes back to the guest.
@@ -158,6 +156,15 @@ struct Options {
     size: Option<f64>,
     sort_by: Option<String>,
     sort_descending: bool,
+}
+
+fn search(clauses: Option<&str>, options: &str) -> std::result::Result<(Filter, PageRequest), Error> {
+    let request = page_request(options)?;
+    let filter = match clauses {
+        None => Filter::all(),
+        Some(clauses) => Filter::parse(&json(clauses, "the clauses")?)?,
+    };
+    Ok((filter, request))
 }
 
 fn page_request(options: &str) -> std::result::Result<PageRequest, Error> {

@@ -220,6 +220,21 @@ impl Invocation {
         self.charge_fuel(bytes)
     }
 
+    /// Ends a run for a kept event when the platform could not answer it: it runs again, and what it would do now would rest on
+    /// something that is not so. Other runs are told, since nobody repeats them.
+    fn answered<T>(
+        &self,
+        answer: std::result::Result<T, DocumentsError>,
+    ) -> Result<std::result::Result<T, DocumentsError>> {
+        match answer {
+            Err(error) if self.work.is_some() && !self.transactions.is_whole() && error.is_of_the_platform() => {
+                let message = format!("stopped: the platform could not answer it, so it runs again: {error}");
+                Err(Stopped { outcome: Outcome::Interrupted, message }.into())
+            }
+            answer => Ok(answer),
+        }
+    }
+
     fn count_message(&mut self, bytes: usize) -> Result<()> {
         self.used.messages += 1;
         within(self.used.messages, self.limits.messages, "send messages", "messages")?;
@@ -287,7 +302,9 @@ impl From<StoreError> for Error {
             StoreError::EmailTaken | StoreError::TenantTaken | StoreError::NameTaken(_) | StoreError::TaskTaken(_) => {
                 refuse("conflict", error.to_string())
             }
-            StoreError::ClaimLost | StoreError::Unusable(_) | StoreError::Database(_) => internal(&error),
+            StoreError::ClaimLost | StoreError::OutOfTurn | StoreError::Unusable(_) | StoreError::Database(_) => {
+                internal(&error)
+            }
         }
     }
 }

@@ -36,6 +36,13 @@ pub(super) struct Transactions {
     conflicts: u32,
 }
 
+impl Transactions {
+    /// Whether one is open that is all of the run's work.
+    pub(super) fn is_whole(&self) -> bool {
+        matches!(self.open, Some(Open::Whole))
+    }
+}
+
 /// The longest pause after the first conflict; twice as long after each further one.
 const PAUSE: Duration = Duration::from_millis(4);
 

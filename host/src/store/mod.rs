@@ -34,6 +34,7 @@ pub use transaction::{Committed, Done, Fingerprint, Planned, Step, Stored, Trans
 mod amounts;
 mod columns;
 pub mod exchange;
+mod hands;
 mod indexes;
 mod outbox;
 pub mod postgres;
@@ -107,6 +108,9 @@ pub enum StoreError {
     /// Another process has taken the delivery over.
     #[error("the event is in other hands")]
     ClaimLost,
+    /// An earlier delivery to the same function with the same key is not done.
+    #[error("an earlier event has to be dealt with first")]
+    OutOfTurn,
     /// The tenant keeps as much as it may.
     #[error("{0}")]
     Quota(String),
@@ -122,6 +126,26 @@ pub enum StoreError {
     /// Everything else; the cause is logged, never sent.
     #[error("the database failed")]
     Database(#[source] sqlx::Error),
+}
+
+impl StoreError {
+    /// Whether the database is at fault, and not what was asked of it.
+    pub fn is_of_the_platform(&self) -> bool {
+        match self {
+            Self::Unavailable(_) | Self::Unusable(_) | Self::Full | Self::Database(_) => true,
+            Self::EmailTaken
+            | Self::TenantTaken
+            | Self::NameTaken(_)
+            | Self::TaskTaken(_)
+            | Self::Forbidden
+            | Self::Invalid(_)
+            | Self::TooLarge(_)
+            | Self::Conflict
+            | Self::ClaimLost
+            | Self::OutOfTurn
+            | Self::Quota(_) => false,
+        }
+    }
 }
 
 impl From<DocumentError> for StoreError {
@@ -359,6 +383,9 @@ pub trait Store: Send + Sync {
     async fn claim(&self, now: DateTime<Utc>, limit: u32) -> Result<Vec<Event>, StoreError>;
     /// Says that this process lives, every few seconds, and takes from processes what they have in hand that do not any more.
     async fn beat(&self) -> Result<Beat, StoreError>;
+    /// Notes which runs for deliveries that this process has in hand have been going on for a while, as they would stand in the
+    /// history: if this process ends, they are recorded as interrupted.
+    async fn note_running(&self, running: Vec<(i64, Run)>) -> Result<(), StoreError>;
     /// Gives back deliveries that this process has in hand and has no room for, and what stands behind them. They are due at
     /// `at`.
     async fn release(&self, deliveries: Vec<i64>, at: DateTime<Utc>) -> Result<(), StoreError>;
@@ -431,8 +458,14 @@ pub trait Store: Send + Sync {
     /// Sets state, due time, attempts, error, run and end of a job that `node` still has; whether it has.
     async fn end_job(&self, job: &Job, node: &str) -> Result<bool, StoreError>;
 
-    /// Says that `node` lives: renews the leases of its task runs and jobs. What nodes have that let their leases pass is taken
-    /// from them: task runs become interrupted, jobs wait again. A store that only one process can use need not wait for
-    /// leases to pass. Returns how many were taken.
-    async fn renew_leases(&self, node: &str, now: DateTime<Utc>, until: DateTime<Utc>) -> Result<u64, StoreError>;
+    /// Says that `node` lives: renews the leases of those task runs and jobs that it knows it has. What was begun and is not
+    /// renewed is taken when its lease has passed: task runs become interrupted, jobs wait again. A store that only one process
+    /// can use need not wait for the leases of others. Returns how many were taken.
+    async fn renew_leases(
+        &self,
+        node: &str,
+        known: Vec<String>,
+        now: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Result<u64, StoreError>;
 }

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::columns::from_micros;
+use super::columns::{from_micros, now};
 use crate::{
     event::{Delivery, Event},
     listeners::Matched,
     message::Message,
+    run::{Outcome, Run},
 };
 
 /// What becomes of a delivery whose run did not end well.
@@ -19,10 +20,19 @@ pub struct Failure {
     pub delivery: i64,
     /// Why, in a sentence.
     pub error: String,
-    /// The run that failed; `None` when there was none because a quota is used up: then it does not count as an attempt.
+    /// The run that failed; `None` when there was none because a quota is used up.
     pub run: Option<String>,
+    /// Whether it counts as an attempt: what the platform could not do is no fault of the function.
+    pub counts: bool,
     /// When it is tried again; `None`: never, it is dead.
     pub retry_at: Option<DateTime<Utc>>,
+}
+
+/// What the history shows of a run whose process ended before it did.
+pub(super) fn interrupted(run: &str) -> Option<Run> {
+    let run: Run = serde_json::from_str(run).ok()?;
+    let error = Some("the server ended while it ran; it runs again".to_owned());
+    Some(Run { outcome: Outcome::Interrupted, error, completed: now(), ..run })
 }
 
 /// A delivery that is tried no more.
@@ -46,6 +56,11 @@ pub struct DeadLetter {
     pub error: String,
     /// The last run.
     pub run: Option<String>,
+}
+
+/// The deliveries of events.
+pub(super) fn deliveries_of(events: &[Event]) -> impl Iterator<Item = i64> {
+    events.iter().flat_map(|event| &event.deliveries).map(|delivery| delivery.id)
 }
 
 /// Deliveries that were taken, by the number of their event.

@@ -15,6 +15,8 @@ use crate::{
     usage::KeptUsage,
 };
 
+use super::outbox::deliveries_of;
+
 /// Steps that one identity takes, in their order, in one transaction of the database, with everything that has to be kept or
 /// forgotten together with them.
 #[derive(Clone, Debug)]
@@ -76,6 +78,13 @@ pub struct Committed {
     pub events: Vec<Event>,
     /// What recording the run returned, see [`Store::record_run`](super::Store::record_run).
     pub usage: Vec<KeptUsage>,
+}
+
+impl Committed {
+    /// Deliveries that are in the hands of this process now.
+    pub(super) fn deliveries(&self) -> impl Iterator<Item = i64> {
+        deliveries_of(&self.events)
+    }
 }
 
 impl Transaction {
@@ -304,18 +313,21 @@ pub enum Updated {
     Forbidden,
 }
 
-/// Documents that a tenant keeps: how many, and the bytes of their texts. As a difference it may be negative.
+/// What a tenant keeps: documents, the bytes of their texts, and events for functions that have not run well yet, dead letters
+/// included. As a difference it may be negative.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stored {
     /// How many.
     pub documents: i64,
     /// Bytes of all together.
     pub bytes: i64,
+    /// Events, each for every function that it waits for.
+    pub events: i64,
 }
 
 impl Stored {
     /// More than anybody can have.
-    pub const UNLIMITED: Self = Self { documents: i64::MAX, bytes: i64::MAX };
+    pub const UNLIMITED: Self = Self { documents: i64::MAX, bytes: i64::MAX, events: i64::MAX };
 
     /// Counts a document that has come.
     pub fn add(&mut self, document: &Document) {
@@ -341,6 +353,12 @@ impl Stored {
             Some(refused("documents", most.documents, "tenant.documents"))
         } else if self.bytes > most.bytes && grown.bytes > 0 {
             Some(refused("bytes of documents", most.bytes, "tenant.document_bytes"))
+        } else if self.events > most.events && grown.events > 0 {
+            Some(format!(
+                "not stored: {} events of this app wait for functions or are dead letters, which is as many as may: try again \
+                 when some are done. The operator raises the limit with `tenant.events`",
+                most.events
+            ))
         } else {
             None
         }

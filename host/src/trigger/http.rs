@@ -126,6 +126,8 @@ fn status(outcome: Outcome) -> StatusCode {
         Outcome::Quota => StatusCode::TOO_MANY_REQUESTS,
         Outcome::Chain => StatusCode::LOOP_DETECTED,
         Outcome::Conflict => StatusCode::CONFLICT,
+        // Nobody who waits for an answer meets it.
+        Outcome::Interrupted => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 

@@ -296,7 +296,14 @@ mod tests {
             let users = ["a", "b"].into_iter().flat_map(|tenant| ["ann", "ben"].map(|name| user(tenant, name)));
             let sessions = users.map(|user| (format!("{}-{}", user.tenant, user.user), user)).collect();
             let (store, clock) = (crate::store::tests::unused().await, Default::default());
-            let channels = Channels::new(Hub::new(&config()), sender, Listeners::default(), store, clock);
+            let channels = Channels::new(
+                Hub::new(&config()),
+                sender,
+                Listeners::default(),
+                store,
+                crate::usage::tests::unlimited(),
+                clock,
+            );
             Self { sessions: Fake(Mutex::new(sessions)), channels, events }
         }
 

@@ -42,6 +42,10 @@ struct Changes {
     #[arg(long, value_name = "BYTES")]
     #[serde(skip_serializing_if = "Option::is_none")]
     document_bytes: Option<Limit>,
+    /// Events that wait for functions, and dead letters
+    #[arg(long, value_name = "NUMBER")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    events: Option<Limit>,
     /// Functions
     #[arg(long, value_name = "NUMBER")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -108,6 +112,7 @@ mod tests {
             fuel_per_day: Some(1),
             documents: Some(1),
             document_bytes: Some(1),
+            events: Some(1),
             functions: Some(1),
             compile_ms: Some(1),
             tasks: Some(1),

@@ -173,11 +173,12 @@ pub async fn component(db: &mut PgConnection, tenant: &str, function: &str, numb
 
 pub async fn delete(db: &mut PgConnection, tenant: &str, name: &str) -> Result<bool> {
     // First the function, then what it used, as it is when a run is recorded: so that neither waits for the other.
-    let delete = "delete from functions where tenant = $1 and name = $2 returning id";
-    let Some(id) = sqlx::query_scalar::<_, String>(delete).bind(tenant).bind(name).fetch_optional(&mut *db).await?
-    else {
+    let id = "select id from functions where tenant = $1 and name = $2 for update";
+    let Some(id) = sqlx::query_scalar::<_, String>(id).bind(tenant).bind(name).fetch_optional(&mut *db).await? else {
         return Ok(false);
     };
+    outbox::forget_function(db, tenant, &id).await?;
+    sqlx::query("delete from functions where id = $1").bind(&id).execute(&mut *db).await?;
     usage::forget(db, tenant, &id).await?;
     outbox::forget_unwanted(db, tenant).await?;
     exchange::changed(db, tenant).await?;

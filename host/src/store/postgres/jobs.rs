@@ -99,16 +99,16 @@ pub async fn end(db: &mut PgConnection, job: &Job, node: &str) -> Result<bool> {
 }
 
 /// What runs in a process that has not said for too long that it lives waits again.
-pub async fn release(db: &mut PgConnection, node: &str, now: DateTime<Utc>) -> Result<u64> {
+pub async fn release(db: &mut PgConnection, now: DateTime<Utc>) -> Result<u64> {
     let release = "
         update jobs set state = 'waiting', node = null, lease = null, error = 'the server ended while it ran'
-        where state = 'running' and node <> $1 and lease < $2";
-    Ok(sqlx::query(release).bind(node).bind(micros(now)).execute(db).await?.rows_affected())
+        where state = 'running' and lease < $1";
+    Ok(sqlx::query(release).bind(micros(now)).execute(db).await?.rows_affected())
 }
 
-pub async fn renew(db: &mut PgConnection, node: &str, until: DateTime<Utc>) -> Result<()> {
-    let renew = "update jobs set lease = $1 where state = 'running' and node = $2";
-    sqlx::query(renew).bind(micros(until)).bind(node).execute(db).await?;
+pub async fn renew(db: &mut PgConnection, node: &str, known: &[String], until: DateTime<Utc>) -> Result<()> {
+    let renew = "update jobs set lease = $1 where state = 'running' and node = $2 and id = any($3)";
+    sqlx::query(renew).bind(micros(until)).bind(node).bind(known).execute(db).await?;
     Ok(())
 }
 

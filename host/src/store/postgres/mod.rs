@@ -22,7 +22,11 @@ use uuid::Uuid;
 use self::exchange::PgExchange;
 use super::{
     Beat, Begun, Committed, DeadLetter, Done, Due, Exchange, Failure, FieldIndex, NewTenant, NewVersion, Store,
-    StoreError, Stored, Transaction, took_too_long,
+    StoreError, Stored, Transaction,
+    columns::now,
+    hands::{HEARD, Hands},
+    outbox::deliveries_of,
+    took_too_long,
 };
 use crate::{
     config::Database,
@@ -83,6 +87,7 @@ pub struct Postgres {
     /// Whether the last call found the database away.
     is_away: AtomicBool,
     exchange: Arc<PgExchange>,
+    hands: Hands,
 }
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -104,6 +109,7 @@ impl Postgres {
             turn,
             patience: turn + STATEMENTS * statement,
             is_away: AtomicBool::new(false),
+            hands: Hands::default(),
         };
         // Before it has anything in hand: others would take it for gone.
         store.beat().await?;
@@ -308,7 +314,10 @@ impl Store for Postgres {
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<Committed> {
-        self.transact(&transaction, true).await
+        let committed = self.transact(&transaction, true).await?;
+        self.hands.give(transaction.delivery.as_slice());
+        self.hands.take(committed.deliveries());
+        Ok(committed)
     }
 
     async fn preview(&self, transaction: Transaction) -> Result<Vec<Done>> {
@@ -320,7 +329,18 @@ impl Store for Postgres {
         if released > 0 {
             tracing::info!(events = released, "events that a server had in hand which is gone are taken up again");
         }
+        let before = self.hands.all();
+        let owned = async { outbox::owned(&mut *self.connection().await?, &self.node, now() - HEARD).await };
+        let lost = self.hands.lost(&before, &self.within(owned).await?);
+        if !lost.is_empty() {
+            tracing::warn!(events = lost.len(), "events that nobody had in hand are taken up again");
+            self.within(async { outbox::give_up(&mut *self.connection().await?, &self.node, &lost).await }).await?;
+        }
         Ok(beat)
+    }
+
+    async fn note_running(&self, running: Vec<(i64, Run)>) -> Result<()> {
+        self.within(async { outbox::note_running(&mut *self.connection().await?, &self.node, &running).await }).await
     }
 
     async fn claim(&self, now: DateTime<Utc>, limit: u32) -> Result<Vec<Event>> {
@@ -332,23 +352,28 @@ impl Store for Postgres {
             let mut db = db.begin().await?;
             let claimed = outbox::claim(&mut db, &self.node, now, limit).await?;
             db.commit().await?;
+            self.hands.take(deliveries_of(&claimed));
             Ok(claimed)
         })
         .await
     }
 
     async fn release(&self, deliveries: Vec<i64>, at: DateTime<Utc>) -> Result<()> {
+        self.hands.give(&deliveries);
         self.within(async { outbox::release(&mut *self.connection().await?, &self.node, &deliveries, at).await }).await
     }
 
     async fn fail(&self, failure: Failure, run: Option<Run>) -> Result<Vec<KeptUsage>> {
-        self.within(async {
-            let mut db = self.pool.begin().await?;
-            let usage = outbox::fail(&mut db, &self.node, &failure, run.as_ref()).await?;
-            db.commit().await?;
-            Ok(usage)
-        })
-        .await
+        let usage = self
+            .within(async {
+                let mut db = self.pool.begin().await?;
+                let usage = outbox::fail(&mut db, &self.node, &failure, run.as_ref()).await?;
+                db.commit().await?;
+                Ok(usage)
+            })
+            .await?;
+        self.hands.give(&[failure.delivery]);
+        Ok(usage)
     }
 
     async fn dead_letters(&self, tenant: &str, function: &str, limit: u32) -> Result<Vec<DeadLetter>> {
@@ -550,6 +575,7 @@ impl Store for Postgres {
             let task_runs = tasks::prune(&mut transaction, before, keep).await?;
             let jobs = jobs::prune(&mut transaction, before, keep).await?;
             let mails = mails::prune(&mut transaction, before).await?;
+            outbox::prune(&mut transaction).await?;
             transaction.commit().await?;
             Ok(runs + task_runs + jobs + mails)
         }
@@ -700,12 +726,18 @@ impl Store for Postgres {
         self.within(async { jobs::end(&mut *self.connection().await?, job, node).await }).await
     }
 
-    async fn renew_leases(&self, node: &str, now: DateTime<Utc>, until: DateTime<Utc>) -> Result<u64> {
+    async fn renew_leases(
+        &self,
+        node: &str,
+        known: Vec<String>,
+        now: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Result<u64> {
         self.within(async {
             let db = &mut *self.connection().await?;
-            tasks::renew(db, node, until).await?;
-            jobs::renew(db, node, until).await?;
-            Ok(tasks::interrupt(db, node, now).await? + jobs::release(db, node, now).await?)
+            tasks::renew(db, node, &known, until).await?;
+            jobs::renew(db, node, &known, until).await?;
+            Ok(tasks::interrupt(db, now).await? + jobs::release(db, now).await?)
         })
         .await
     }

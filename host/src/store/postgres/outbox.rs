@@ -9,9 +9,9 @@ use crate::{
     listeners::Listener,
     run::Run,
     store::{
-        DeadLetter, Failure, StoreError,
-        columns::{micros, now},
-        outbox::{Claimed, events_of, letter, matched_of, matched_text},
+        DeadLetter, Failure, StoreError, Stored,
+        columns::{json, micros, now},
+        outbox::{Claimed, events_of, interrupted, letter, matched_of, matched_text},
     },
     usage::KeptUsage,
 };
@@ -22,81 +22,159 @@ const LEASE: &str = "20 seconds";
 /// Names the lock of whoever takes deliveries: one after the other, so that none is overtaken.
 const CLAIMING: i64 = 0x7468_696d_626c_6501;
 
+/// What keeps the events of one key in order.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// It is the key's first: nobody else knows the key.
+    First,
+    /// Whoever makes events of this key holds the document.
+    Document,
+    /// Nothing yet.
+    Open,
+}
+
 /// Says that `node` lives, and gives back what processes had in hand that do not: whether the others did not know it, and how
 /// many deliveries.
 pub async fn beat(db: &mut PgConnection, node: &str) -> Result<(bool, u64)> {
     let beat = format!(
-        "insert into nodes (id, lease) values ($1, now() + interval '{LEASE}')
+        "with before as (select 1 from nodes where id = $1 and lease >= now())
+        insert into nodes (id, lease) values ($1, now() + interval '{LEASE}')
         on conflict (id) do update set lease = excluded.lease
-        returning xmax = 0"
+        returning not exists (select 1 from before)"
     );
     let is_new: bool = sqlx::query_scalar(&beat).bind(node).fetch_one(&mut *db).await?;
-    let gone = "select exists (select 1 from nodes where lease < now())";
-    if !sqlx::query_scalar::<_, bool>(gone).fetch_one(&mut *db).await? {
+    // They are remembered for a while: one that hangs may still take something before it says again that it lives.
+    let gone = "select id from nodes where lease < now()";
+    let gone: Vec<String> = sqlx::query_scalar(gone).fetch_all(&mut *db).await?;
+    if gone.is_empty() {
         return Ok((is_new, 0));
     }
+    sqlx::query("delete from members where node = any($1)").bind(&gone).execute(&mut *db).await?;
     let release = "
-        update deliveries set owner = null
-        where owner is not null and owner not in (select id from nodes where lease >= now())";
-    let released = sqlx::query(release).execute(&mut *db).await?.rows_affected();
-    sqlx::query("delete from nodes where lease < now()").execute(&mut *db).await?;
-    sqlx::query("delete from members where node not in (select id from nodes)").execute(&mut *db).await?;
-    // Two deliveries of one event that end at the same moment each see the other.
-    let unwanted = "
-        delete from events where created < $1 and not exists (select 1 from deliveries where deliveries.event = events.seq)";
-    sqlx::query(unwanted).bind(micros(now() - chrono::Duration::hours(1))).execute(db).await?;
-    Ok((is_new, released))
+        with held as (
+            select seq, running from deliveries where owner = any($1) for update skip locked)
+        update deliveries set owner = null, running = null from held where deliveries.seq = held.seq
+        returning held.running";
+    let released: Vec<Option<String>> = sqlx::query_scalar(release).bind(&gone).fetch_all(&mut *db).await?;
+    for run in released.iter().flatten().filter_map(|run| interrupted(run)) {
+        runs::record(db, &run).await?;
+    }
+    sqlx::query("delete from nodes where lease < now() - interval '1 day'").execute(db).await?;
+    Ok((is_new, released.len() as u64))
+}
+
+/// What is believed to be in the hands of `node`, and whether it has been for longer than since `before`.
+pub async fn owned(db: &mut PgConnection, node: &str, before: DateTime<Utc>) -> Result<Vec<(i64, bool)>> {
+    let owned = "select seq, next_attempt < $1 from deliveries where owner = $2";
+    Ok(sqlx::query_as(owned).bind(micros(before)).bind(node).fetch_all(db).await?)
+}
+
+/// Gives back what `node` does not know that it has.
+pub async fn give_up(db: &mut PgConnection, node: &str, lost: &[i64]) -> Result<()> {
+    let give_up = "update deliveries set owner = null, running = null where seq = any($1) and owner = $2";
+    sqlx::query(give_up).bind(lost).bind(node).execute(db).await?;
+    Ok(())
+}
+
+/// Notes which runs have been going on for a while.
+pub async fn note_running(db: &mut PgConnection, node: &str, running: &[(i64, Run)]) -> Result<()> {
+    let (seqs, runs): (Vec<i64>, Vec<&Run>) = running.iter().map(|(seq, run)| (*seq, run)).unzip();
+    let runs = runs.into_iter().map(json).collect::<sqlx::Result<Vec<String>>>()?;
+    let note = "
+        update deliveries set running = new.running from unnest($1::bigint[], $2::text[]) as new (seq, running)
+        where deliveries.seq = new.seq and deliveries.owner = $3";
+    sqlx::query(note).bind(seqs).bind(runs).bind(node).execute(db).await?;
+    Ok(())
 }
 
 /// Keeps an event for functions. Those deliveries that are next in their turn are in the hands of `node` at once; the others
 /// stand behind one that waits or that another process has.
-pub async fn keep(db: &mut PgConnection, node: &str, event: &mut Event, listeners: &[Listener]) -> Result<()> {
+pub async fn keep(
+    db: &mut PgConnection,
+    node: &str,
+    event: &mut Event,
+    listeners: &[Listener],
+    order: Order,
+    grown: &mut Stored,
+) -> Result<()> {
     if listeners.is_empty() {
         return Ok(());
     }
     let Some(text) = event.to_text() else { return Ok(()) };
-    let created = micros(now());
     let tenant = event.identity.tenant.to_string();
     let key = storable(&event.key).into_owned();
-    let keep = "insert into events (tenant, event, created) values ($1, $2, $3) returning seq";
-    let seq: i64 = sqlx::query_scalar(keep).bind(&tenant).bind(text).bind(created).fetch_one(&mut *db).await?;
-    let deliver = "
-        insert into deliveries (event, tenant, function, key, matched, next_attempt, owner)
-        select $1, $2, $3, $4, $5, $6,
-            case when exists (
-                select 1 from deliveries where function = $3 and key = $4 and not dead and owner is distinct from $7
-            ) then null else $7 end
-        where exists (select 1 from functions where id = $3 and tenant = $2)
-        returning seq, owner is not null";
-    for Listener { function, matched } in listeners {
-        // The order of a key is the order of its commits. A document's is that of its changes already.
-        sqlx::query("select pg_advisory_xact_lock(hashtextextended($1, 8))")
-            .bind(format!("{function} {key}"))
-            .execute(&mut *db)
-            .await?;
-        let kept: Option<(i64, bool)> = sqlx::query_as(deliver)
-            .bind(seq)
-            .bind(&tenant)
-            .bind(function)
-            .bind(&key)
-            .bind(matched_text(*matched))
-            .bind(created)
-            .bind(node)
-            .fetch_optional(&mut *db)
-            .await?;
-        // It was deleted meanwhile, or waits behind others.
-        let Some((id, true)) = kept else { continue };
-        event.deliveries.push(Delivery { id, function: function.clone(), matched: *matched, attempts: 0 });
+    let functions: Vec<&str> = listeners.iter().map(|listener| listener.function.as_str()).collect();
+    if order == Order::Open {
+        // The order of a key is the order of its commits. A statement of its own: the next one has to see what was committed
+        // while this one waited.
+        let lock = "
+            select count(pg_advisory_xact_lock(hash)) from (
+                select distinct hashtextextended(function || ' ' || $2, 8) as hash from unnest($1::text[]) as function
+                order by hash) as locks";
+        sqlx::query(lock).bind(&functions).bind(&key).execute(&mut *db).await?;
     }
+    let keep = "
+        with happened as (
+            insert into events (tenant, event, created)
+            select $1, $2, $3 where exists (select 1 from functions where id = any($5) and tenant = $1)
+            returning seq)
+        insert into deliveries (event, tenant, function, key, matched, next_attempt, owner)
+        select happened.seq, $1, functions.id, $4, wanted.matched, $3,
+            case when $8 and exists (
+                select 1 from deliveries as earlier
+                where earlier.function = functions.id and earlier.key = $4 and not earlier.dead
+                    and earlier.owner is distinct from $7
+            ) then null else $7 end
+        from happened, unnest($5::text[], $6::text[]) with ordinality as wanted (function, matched, place)
+            join functions on functions.id = wanted.function and functions.tenant = $1
+        order by wanted.place
+        returning seq, function, matched, owner is not null";
+    let kept: Vec<(i64, String, String, bool)> = sqlx::query_as(keep)
+        .bind(&tenant)
+        .bind(text)
+        .bind(micros(now()))
+        .bind(&key)
+        .bind(&functions)
+        .bind(listeners.iter().map(|listener| matched_text(listener.matched)).collect::<Vec<_>>())
+        .bind(node)
+        .bind(order != Order::First)
+        .fetch_all(db)
+        .await?;
+    // Functions that were deleted meanwhile have none.
+    grown.events += kept.len() as i64;
+    let next = kept.into_iter().filter(|(.., is_next)| *is_next);
+    event.deliveries.extend(next.map(|(id, function, matched, _)| Delivery {
+        id,
+        function,
+        matched: matched_of(&matched),
+        attempts: 0,
+    }));
     Ok(())
 }
 
 /// Forgets a delivery that is done, and its event after the last one.
-pub async fn done(db: &mut PgConnection, node: &str, delivery: i64) -> Result<()> {
-    let done = "delete from deliveries where seq = $1 and owner = $2 returning event";
+pub async fn done(db: &mut PgConnection, node: &str, delivery: i64, grown: &mut Stored) -> Result<()> {
+    let done = "
+        with done as (
+            delete from deliveries as own where seq = $1 and owner = $2
+                and not exists (
+                    select 1 from deliveries as earlier
+                    where earlier.function = own.function and earlier.key = own.key and not earlier.dead
+                        and earlier.seq < own.seq)
+            returning event),
+        forgotten as (
+            delete from events using done
+            where events.seq = done.event
+                and not exists (select 1 from deliveries as other where other.event = done.event and other.seq <> $1))
+        select event from done";
     let event: Option<i64> = sqlx::query_scalar(done).bind(delivery).bind(node).fetch_optional(&mut *db).await?;
-    let Some(event) = event else { return Err(StoreError::ClaimLost) };
-    forget_event(db, event).await
+    if event.is_none() {
+        let held = "select exists (select 1 from deliveries where seq = $1 and owner = $2)";
+        let held = sqlx::query_scalar(held).bind(delivery).bind(node).fetch_one(db).await?;
+        return Err(if held { StoreError::OutOfTurn } else { StoreError::ClaimLost });
+    }
+    grown.events -= 1;
+    Ok(())
 }
 
 async fn forget_event(db: &mut PgConnection, event: i64) -> Result<()> {
@@ -116,7 +194,7 @@ pub async fn is_any_due(db: &mut PgConnection, now: DateTime<Utc>) -> Result<boo
 pub async fn claim(db: &mut PgConnection, node: &str, now: DateTime<Utc>, limit: u32) -> Result<Vec<Event>> {
     sqlx::query("select pg_advisory_xact_lock($1)").bind(CLAIMING).execute(&mut *db).await?;
     let claim = "
-        update deliveries set owner = $1 where seq in (
+        update deliveries set owner = $1, running = null where seq in (
             select seq from deliveries as due
             where not due.dead and due.owner is null and due.next_attempt <= $2
                 and not exists (
@@ -146,7 +224,7 @@ pub async fn claim(db: &mut PgConnection, node: &str, now: DateTime<Utc>, limit:
 /// Gives deliveries back that are in the hands of `node`, with those behind them.
 pub async fn release(db: &mut PgConnection, node: &str, deliveries: &[i64], at: DateTime<Utc>) -> Result<()> {
     let release = "
-        update deliveries set owner = null, next_attempt = greatest(next_attempt, $1)
+        update deliveries set owner = null, running = null, next_attempt = greatest(next_attempt, $1)
         where owner = $2 and not dead and seq >= $3
             and (function, key) = (select function, key from deliveries where seq = $3)";
     for delivery in deliveries {
@@ -159,7 +237,7 @@ pub async fn release(db: &mut PgConnection, node: &str, deliveries: &[i64], at: 
 pub async fn fail(db: &mut PgConnection, node: &str, failure: &Failure, run: Option<&Run>) -> Result<Vec<KeptUsage>> {
     let fail = "
         update deliveries set
-            attempts = attempts + ($1::text is not null)::integer, error = $2, run = coalesce($1, run),
+            attempts = attempts + $6::integer, error = $2, run = coalesce($1, run), running = null,
             dead = $3::bigint is null, next_attempt = coalesce($3, next_attempt)
         where seq = $4 and owner = $5
         returning function, key";
@@ -169,11 +247,12 @@ pub async fn fail(db: &mut PgConnection, node: &str, failure: &Failure, run: Opt
         .bind(failure.retry_at.map(micros))
         .bind(failure.delivery)
         .bind(node)
+        .bind(i32::from(failure.counts))
         .fetch_optional(&mut *db)
         .await?;
     let Some((function, key)) = failed else { return Err(StoreError::ClaimLost) };
     let release = "
-        update deliveries set owner = null
+        update deliveries set owner = null, running = null
         where function = $1 and key = $2 and owner = $3 and (not dead or seq = $4)";
     sqlx::query(release).bind(function).bind(key).bind(node).bind(failure.delivery).execute(&mut *db).await?;
     match run {
@@ -219,7 +298,32 @@ pub async fn forget(db: &mut PgConnection, tenant: &str, function: &str, id: Opt
     for event in &events {
         forget_event(db, *event).await?;
     }
+    fewer(db, tenant, events.len() as i64).await?;
     Ok(events.len() as u64)
+}
+
+/// Forgets what waits for a function that is being deleted.
+pub async fn forget_function(db: &mut PgConnection, tenant: &str, function: &str) -> Result<()> {
+    let forget = "delete from deliveries where function = $1";
+    let forgotten = sqlx::query(forget).bind(function).execute(&mut *db).await?.rows_affected();
+    fewer(db, tenant, forgotten as i64).await
+}
+
+async fn fewer(db: &mut PgConnection, tenant: &str, deliveries: i64) -> Result<()> {
+    // Only the sum of a tenant's counters says something.
+    let fewer = "
+        update stored set events = events - $1
+        where tenant = $2 and counter = (select min(counter) from stored where tenant = $2)";
+    sqlx::query(fewer).bind(deliveries).bind(tenant).execute(db).await?;
+    Ok(())
+}
+
+/// Forgets events whose last two deliveries ended at the same moment, when each saw the other.
+pub async fn prune(db: &mut PgConnection) -> Result<()> {
+    let unwanted = "
+        delete from events where created < $1 and not exists (select 1 from deliveries where deliveries.event = events.seq)";
+    sqlx::query(unwanted).bind(micros(now() - chrono::Duration::hours(1))).execute(db).await?;
+    Ok(())
 }
 
 /// Forgets events that nobody waits for any more, since a function was deleted.

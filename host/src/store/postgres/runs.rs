@@ -13,20 +13,14 @@ use crate::{
 
 /// Returns what the function and its tenant have used with that.
 pub async fn record(db: &mut PgConnection, run: &Run) -> Result<Vec<KeptUsage>> {
-    let started = micros(run.started);
-    let function = "
-        update functions set last_run = greatest(last_run, $1) where tenant = $2 and id = $3";
-    let function = sqlx::query(function).bind(started).bind(&run.tenant).bind(&run.function).execute(&mut *db).await?;
     // A function can be deleted while it runs; nobody will ask for this run.
-    if function.rows_affected() == 0 {
-        return Ok(Vec::new());
-    }
     let record = r#"
+        with known as (update functions set last_run = greatest(last_run, $8) where tenant = $2 and id = $3 returning id)
         insert into runs
             (id, tenant, function, version, "trigger", outcome, error, started, completed, duration_us, fuel,
             peak_memory, trace_id, log, guest_us, host_us, queued_us, used, depth, chain)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)"#;
-    sqlx::query(record)
+        select $1, $2, known.id, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20 from known"#;
+    let recorded = sqlx::query(record)
         .bind(&run.id)
         .bind(&run.tenant)
         .bind(&run.function)
@@ -34,7 +28,7 @@ pub async fn record(db: &mut PgConnection, run: &Run) -> Result<Vec<KeptUsage>> 
         .bind(storable(&run.trigger))
         .bind(run.outcome.as_str())
         .bind(run.error.as_deref().map(storable))
-        .bind(started)
+        .bind(micros(run.started))
         .bind(micros(run.completed))
         .bind(run.duration_us)
         .bind(run.fuel)
@@ -49,7 +43,7 @@ pub async fn record(db: &mut PgConnection, run: &Run) -> Result<Vec<KeptUsage>> 
         .bind(&run.chain)
         .execute(&mut *db)
         .await?;
-    usage::count(db, run).await
+    if recorded.rows_affected() == 0 { Ok(Vec::new()) } else { usage::count(db, run).await }
 }
 
 pub async fn last(db: &mut PgConnection, tenant: &str, function: &str, limit: u32) -> Result<Vec<Run>> {

@@ -210,17 +210,18 @@ pub async fn runs(db: &mut PgConnection, tenant: &str, task: &str, limit: u32) -
     Ok(runs)
 }
 
-/// What runs in a process that has not said for too long that it lives is over.
-pub async fn interrupt(db: &mut PgConnection, node: &str, now: DateTime<Utc>) -> Result<u64> {
+/// What runs in a process that has not said for too long that it lives is over. So is what this one has begun without knowing
+/// it: the connection was lost before it heard that it had.
+pub async fn interrupt(db: &mut PgConnection, now: DateTime<Utc>) -> Result<u64> {
     let interrupt = "
         update task_runs set outcome = 'interrupted', completed = $1, detail = 'the server ended while it ran'
-        where outcome = 'running' and node <> $2 and lease < $1";
-    Ok(sqlx::query(interrupt).bind(micros(now)).bind(node).execute(db).await?.rows_affected())
+        where outcome = 'running' and lease < $1";
+    Ok(sqlx::query(interrupt).bind(micros(now)).execute(db).await?.rows_affected())
 }
 
-pub async fn renew(db: &mut PgConnection, node: &str, until: DateTime<Utc>) -> Result<()> {
-    let renew = "update task_runs set lease = $1 where outcome = 'running' and node = $2";
-    sqlx::query(renew).bind(micros(until)).bind(node).execute(db).await?;
+pub async fn renew(db: &mut PgConnection, node: &str, known: &[String], until: DateTime<Utc>) -> Result<()> {
+    let renew = "update task_runs set lease = $1 where outcome = 'running' and node = $2 and id = any($3)";
+    sqlx::query(renew).bind(micros(until)).bind(node).bind(known).execute(db).await?;
     Ok(())
 }
 

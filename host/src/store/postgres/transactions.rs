@@ -2,7 +2,11 @@
 
 use sqlx::PgConnection;
 
-use super::{Result, documents, jobs, mails, outbox, runs};
+use super::{
+    Result, documents, jobs, mails,
+    outbox::{self, Order},
+    runs,
+};
 use crate::{
     document::Document,
     store::{Committed, Done, Planned, Step, StoreError, Stored, Transaction},
@@ -19,23 +23,27 @@ pub async fn commit(db: &mut PgConnection, node: &str, transaction: &Transaction
     for planned in &transaction.steps {
         let done = take(db, transaction, &planned.step, &mut grown).await?;
         planned.check(&done)?;
+        let order = if let Step::Create { .. } = planned.step { Order::First } else { Order::Document };
         for document in done.documents() {
             let Some(mut event) = transaction.event(planned, document) else { break };
-            outbox::keep(db, node, &mut event, &planned.listeners).await?;
+            outbox::keep(db, node, &mut event, &planned.listeners, order, &mut grown).await?;
             committed.events.push(event);
         }
         committed.done.push(done);
+    }
+    for (event, listeners) in &transaction.events {
+        let mut event = event.clone();
+        outbox::keep(db, node, &mut event, listeners, Order::Open, &mut grown).await?;
+        committed.events.push(event);
+    }
+    if let Some(delivery) = transaction.delivery {
+        outbox::done(db, node, delivery, &mut grown).await?;
     }
     if grown != Stored::default() {
         let kept = count(db, &transaction.who.tenant, grown).await?;
         if let Some(refusal) = kept.refusal(grown, transaction.most) {
             return Err(StoreError::Quota(refusal));
         }
-    }
-    for (event, listeners) in &transaction.events {
-        let mut event = event.clone();
-        outbox::keep(db, node, &mut event, listeners).await?;
-        committed.events.push(event);
     }
     for mail in &transaction.mails {
         mails::queue(db, mail).await?;
@@ -44,9 +52,6 @@ pub async fn commit(db: &mut PgConnection, node: &str, transaction: &Transaction
         if !jobs::add(db, job, transaction.most_jobs).await? {
             return Err(StoreError::Quota(too_many_jobs(transaction.most_jobs)));
         }
-    }
-    if let Some(delivery) = transaction.delivery {
-        outbox::done(db, node, delivery).await?;
     }
     if let Some(run) = &transaction.run {
         committed.usage = runs::record(db, run).await?;
@@ -107,22 +112,26 @@ async fn try_out(db: &mut PgConnection, transaction: &Transaction, steps: &[Plan
 async fn count(db: &mut PgConnection, tenant: &str, grown: Stored) -> Result<Stored> {
     let count = "
         with own as (
-            insert into stored (tenant, counter, documents, bytes) values ($1, pg_backend_pid() % $4, $2, $3)
-            on conflict (tenant, counter) do update
-            set documents = stored.documents + excluded.documents, bytes = stored.bytes + excluded.bytes
-            returning counter, documents, bytes)
-        select (own.documents + coalesce(sum(others.documents), 0))::bigint, (own.bytes + coalesce(sum(others.bytes), 0))::bigint
-        from own left join stored as others on others.tenant = $1 and others.counter <> own.counter
-        group by own.documents, own.bytes";
-    let count = sqlx::query_as(count).bind(tenant).bind(grown.documents).bind(grown.bytes).bind(COUNTERS);
-    let (documents, bytes) = count.fetch_one(db).await?;
-    Ok(Stored { documents, bytes })
+            insert into stored (tenant, counter, documents, bytes, events) values ($1, pg_backend_pid() % $5, $2, $3, $4)
+            on conflict (tenant, counter) do update set
+                documents = stored.documents + excluded.documents, bytes = stored.bytes + excluded.bytes,
+                events = stored.events + excluded.events
+            returning counter, documents, bytes, events),
+        others as (
+            select stored.documents, stored.bytes, stored.events from stored, own
+            where stored.tenant = $1 and stored.counter <> own.counter
+            union all select documents, bytes, events from own)
+        select sum(documents)::bigint, sum(bytes)::bigint, sum(events)::bigint from others";
+    let count = sqlx::query_as(count).bind(tenant).bind(grown.documents).bind(grown.bytes).bind(grown.events);
+    let (documents, bytes, events) = count.bind(COUNTERS).fetch_one(db).await?;
+    Ok(Stored { documents, bytes, events })
 }
 
 /// What the tenant keeps.
 pub async fn stored(db: &mut PgConnection, tenant: &str) -> Result<Stored> {
     let stored = "
-        select coalesce(sum(documents), 0)::bigint, coalesce(sum(bytes), 0)::bigint from stored where tenant = $1";
-    let (documents, bytes) = sqlx::query_as(stored).bind(tenant).fetch_one(db).await?;
-    Ok(Stored { documents, bytes })
+        select coalesce(sum(documents), 0)::bigint, coalesce(sum(bytes), 0)::bigint, coalesce(sum(events), 0)::bigint
+        from stored where tenant = $1";
+    let (documents, bytes, events) = sqlx::query_as(stored).bind(tenant).fetch_one(db).await?;
+    Ok(Stored { documents, bytes, events })
 }

@@ -169,6 +169,7 @@ pub async fn component(db: &mut SqliteConnection, tenant: &str, function: &str, 
 
 pub async fn delete(db: &mut SqliteConnection, tenant: &str, name: &str) -> Result<bool> {
     usage::forget(db, tenant, name).await?;
+    outbox::forget_function(db, tenant, name).await?;
     let delete = "delete from functions where tenant = ? and name = ?";
     let deleted = sqlx::query(delete).bind(tenant).bind(name).execute(&mut *db).await?;
     outbox::forget_unwanted(db, tenant).await?;

@@ -97,16 +97,18 @@ pub async fn end(db: &mut SqliteConnection, job: &Job, node: &str) -> Result<boo
 }
 
 /// Only one process has the file: what runs in another is over.
-pub async fn release(db: &mut SqliteConnection, node: &str) -> Result<u64> {
+pub async fn release(db: &mut SqliteConnection, node: &str, now: DateTime<Utc>) -> Result<u64> {
     let release = "
         update jobs set state = 'waiting', node = null, lease = null, error = 'the server ended while it ran'
-        where state = 'running' and node <> ?";
-    Ok(sqlx::query(release).bind(node).execute(db).await?.rows_affected())
+        where state = 'running' and (node <> ? or lease < ?)";
+    Ok(sqlx::query(release).bind(node).bind(micros(now)).execute(db).await?.rows_affected())
 }
 
-pub async fn renew(db: &mut SqliteConnection, node: &str, until: DateTime<Utc>) -> Result<()> {
-    let renew = "update jobs set lease = ? where state = 'running' and node = ?";
-    sqlx::query(renew).bind(micros(until)).bind(node).execute(db).await?;
+/// `known` is a JSON array of ids.
+pub async fn renew(db: &mut SqliteConnection, node: &str, known: &str, until: DateTime<Utc>) -> Result<()> {
+    let renew = "
+        update jobs set lease = ? where state = 'running' and node = ? and id in (select value from json_each(?))";
+    sqlx::query(renew).bind(micros(until)).bind(node).bind(known).execute(db).await?;
     Ok(())
 }
 

@@ -18,6 +18,9 @@ use self::writer::Writer;
 use super::{
     Beat, Begun, Committed, DeadLetter, Done, Due, Exchange, Failure, FieldIndex, NewTenant, NewVersion, Store,
     StoreError, Stored, Transaction,
+    columns::{json, now},
+    hands::{HEARD, Hands},
+    outbox::deliveries_of,
 };
 use crate::{
     document::{Document, Page, PageRequest},
@@ -78,6 +81,7 @@ pub struct Sqlite {
     queries: SqlitePool,
     /// Names this process in what it has in hand.
     node: String,
+    hands: Hands,
 }
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -95,7 +99,7 @@ impl Sqlite {
         if released > 0 {
             tracing::info!(events = released, "events that the last server had in hand are taken up again");
         }
-        Ok(Self { writer, readers, queries, node: Uuid::new_v4().to_string() })
+        Ok(Self { writer, readers, queries, node: Uuid::new_v4().to_string(), hands: Hands::default() })
     }
 
     /// A connection that reads, whose queries have [`MAX_QUERY_TIME`] from now on. Set anew each time: the limit of whoever had
@@ -213,10 +217,14 @@ impl Store for Sqlite {
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<Committed> {
-        let (node, tenant) = (self.node.clone(), transaction.who.tenant.clone());
-        self.writer
-            .write_for(&tenant, move |db| async move { transactions::commit(db, &node, transaction).await }.boxed())
-            .await
+        let (node, tenant, done) = (self.node.clone(), transaction.who.tenant.clone(), transaction.delivery);
+        let commit = self
+            .writer
+            .write_for(&tenant, move |db| async move { transactions::commit(db, &node, transaction).await }.boxed());
+        let committed = commit.await?;
+        self.hands.give(done.as_slice());
+        self.hands.take(committed.deliveries());
+        Ok(committed)
     }
 
     async fn preview(&self, transaction: Transaction) -> Result<Vec<Done>> {
@@ -231,23 +239,41 @@ impl Store for Sqlite {
             return Ok(Vec::new());
         }
         let node = self.node.clone();
-        self.writer.write(move |db| async move { outbox::claim(db, &node, now, limit).await }.boxed()).await
+        let claim = self.writer.write(move |db| async move { outbox::claim(db, &node, now, limit).await }.boxed());
+        let claimed = claim.await?;
+        self.hands.take(deliveries_of(&claimed));
+        Ok(claimed)
     }
 
     async fn beat(&self) -> Result<Beat> {
+        // No other process has the file; but this one may have been interrupted.
+        let (node, before) = (self.node.clone(), self.hands.all());
+        let owned = outbox::owned(&mut *self.reader().await?, &node, now() - HEARD).await?;
+        let lost = self.hands.lost(&before, &owned);
+        if !lost.is_empty() {
+            tracing::warn!(events = lost.len(), "events that nobody had in hand are taken up again");
+            self.writer.write(move |db| async move { outbox::give_up(db, &node, &lost).await }.boxed()).await?;
+        }
         Ok(Beat::default())
+    }
+
+    async fn note_running(&self, running: Vec<(i64, Run)>) -> Result<()> {
+        let node = self.node.clone();
+        self.writer.write(move |db| async move { outbox::note_running(db, &node, &running).await }.boxed()).await
     }
 
     async fn release(&self, deliveries: Vec<i64>, at: DateTime<Utc>) -> Result<()> {
         let node = self.node.clone();
+        self.hands.give(&deliveries);
         self.writer.write(move |db| async move { outbox::release(db, &node, &deliveries, at).await }.boxed()).await
     }
 
     async fn fail(&self, failure: Failure, run: Option<Run>) -> Result<Vec<KeptUsage>> {
-        let node = self.node.clone();
+        let (node, delivery) = (self.node.clone(), failure.delivery);
         self.writer
             .write(move |db| async move { outbox::fail(db, &node, &failure, run.as_ref()).await }.boxed())
             .await?;
+        self.hands.give(&[delivery]);
         Ok(Vec::new())
     }
 
@@ -540,14 +566,20 @@ impl Store for Sqlite {
         self.writer.write(move |db| async move { jobs::end(db, &job, &node).await }.boxed()).await
     }
 
-    async fn renew_leases(&self, node: &str, now: DateTime<Utc>, until: DateTime<Utc>) -> Result<u64> {
-        let node = node.to_owned();
+    async fn renew_leases(
+        &self,
+        node: &str,
+        known: Vec<String>,
+        now: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Result<u64> {
+        let (node, known) = (node.to_owned(), json(&known)?);
         self.writer
             .write(move |db| {
                 async move {
-                    tasks::renew(db, &node, until).await?;
-                    jobs::renew(db, &node, until).await?;
-                    Ok(tasks::interrupt(db, &node, now).await? + jobs::release(db, &node).await?)
+                    tasks::renew(db, &node, &known, until).await?;
+                    jobs::renew(db, &node, &known, until).await?;
+                    Ok(tasks::interrupt(db, &node, now).await? + jobs::release(db, &node, now).await?)
                 }
                 .boxed()
             })

@@ -9,15 +9,21 @@ use crate::{
     listeners::Listener,
     run::Run,
     store::{
-        DeadLetter, Failure, StoreError,
-        columns::{micros, now},
-        outbox::{Claimed, events_of, letter, matched_of, matched_text},
+        DeadLetter, Failure, StoreError, Stored,
+        columns::{json, micros, now},
+        outbox::{Claimed, events_of, interrupted, letter, matched_of, matched_text},
     },
 };
 
 /// Keeps an event for functions. Those deliveries that are next in their turn are in the hands of `node` at once; the others
 /// stand behind one that waits.
-pub async fn keep(db: &mut SqliteConnection, node: &str, event: &mut Event, listeners: &[Listener]) -> Result<()> {
+pub async fn keep(
+    db: &mut SqliteConnection,
+    node: &str,
+    event: &mut Event,
+    listeners: &[Listener],
+    grown: &mut Stored,
+) -> Result<()> {
     if listeners.is_empty() {
         return Ok(());
     }
@@ -45,18 +51,33 @@ pub async fn keep(db: &mut SqliteConnection, node: &str, event: &mut Event, list
             .bind(node)
             .fetch_optional(&mut *db)
             .await?;
-        // It was deleted meanwhile, or waits behind others.
-        let Some((id, true)) = kept else { continue };
+        // It was deleted meanwhile.
+        let Some((id, is_next)) = kept else { continue };
+        grown.events += 1;
+        if !is_next {
+            continue;
+        }
         event.deliveries.push(Delivery { id, function: function.clone(), matched: *matched, attempts: 0 });
     }
     Ok(())
 }
 
 /// Forgets a delivery that is done, and its event after the last one.
-pub async fn done(db: &mut SqliteConnection, node: &str, delivery: i64) -> Result<()> {
-    let done = "delete from deliveries where seq = ? and owner = ? returning event";
+pub async fn done(db: &mut SqliteConnection, node: &str, delivery: i64, grown: &mut Stored) -> Result<()> {
+    let done = "
+        delete from deliveries as own where seq = ?1 and owner = ?2
+            and not exists (
+                select 1 from deliveries as earlier
+                where earlier.function = own.function and earlier.key = own.key and not earlier.dead
+                    and earlier.seq < own.seq)
+        returning event";
     let event: Option<i64> = sqlx::query_scalar(done).bind(delivery).bind(node).fetch_optional(&mut *db).await?;
-    let Some(event) = event else { return Err(StoreError::ClaimLost) };
+    let Some(event) = event else {
+        let held = "select exists (select 1 from deliveries where seq = ? and owner = ?)";
+        let held = sqlx::query_scalar(held).bind(delivery).bind(node).fetch_one(db).await?;
+        return Err(if held { StoreError::OutOfTurn } else { StoreError::ClaimLost });
+    };
+    grown.events -= 1;
     forget_event(db, event).await
 }
 
@@ -69,7 +90,7 @@ async fn forget_event(db: &mut SqliteConnection, event: i64) -> Result<()> {
 /// Takes deliveries that are due and in nobody's hands, in their order, unless one before them with the same key waits.
 pub async fn claim(db: &mut SqliteConnection, node: &str, now: DateTime<Utc>, limit: u32) -> Result<Vec<Event>> {
     let claim = "
-        update deliveries set owner = ?1 where seq in (
+        update deliveries set owner = ?1, running = null where seq in (
             select seq from deliveries as due
             where not due.dead and due.owner is null and due.next_attempt <= ?2
                 and not exists (
@@ -107,7 +128,7 @@ pub async fn is_any_due(db: &mut SqliteConnection, now: DateTime<Utc>) -> Result
 /// Gives deliveries back that are in the hands of `node`.
 pub async fn release(db: &mut SqliteConnection, node: &str, deliveries: &[i64], at: DateTime<Utc>) -> Result<()> {
     let release = "
-        update deliveries set owner = null, next_attempt = max(next_attempt, ?1)
+        update deliveries set owner = null, running = null, next_attempt = max(next_attempt, ?1)
         where owner = ?2 and not dead and seq >= ?3
             and (function, key) = (select function, key from deliveries where seq = ?3)";
     for delivery in deliveries {
@@ -116,17 +137,46 @@ pub async fn release(db: &mut SqliteConnection, node: &str, deliveries: &[i64], 
     Ok(())
 }
 
-/// Gives back what a process that is gone had in hand: nobody else has the file open.
+/// Notes which runs have been going on for a while.
+pub async fn note_running(db: &mut SqliteConnection, node: &str, running: &[(i64, Run)]) -> Result<()> {
+    let note = "update deliveries set running = ? where seq = ? and owner = ?";
+    for (delivery, run) in running {
+        sqlx::query(note).bind(json(run)?).bind(delivery).bind(node).execute(&mut *db).await?;
+    }
+    Ok(())
+}
+
+/// Gives back what a process that is gone had in hand, and records what it was running: nobody else has the file open.
 pub async fn release_all(db: &mut SqliteConnection) -> Result<u64> {
-    let release = "update deliveries set owner = null where owner is not null";
+    let running = "select running from deliveries where owner is not null and running is not null";
+    let running: Vec<String> = sqlx::query_scalar(running).fetch_all(&mut *db).await?;
+    for run in running.iter().filter_map(|run| interrupted(run)) {
+        runs::record(db, &run).await?;
+    }
+    let release = "update deliveries set owner = null, running = null where owner is not null";
     Ok(sqlx::query(release).execute(db).await?.rows_affected())
+}
+
+/// What is believed to be in the hands of `node`, and whether it has been for longer than since `before`.
+pub async fn owned(db: &mut SqliteConnection, node: &str, before: DateTime<Utc>) -> Result<Vec<(i64, bool)>> {
+    let owned = "select seq, next_attempt < ? from deliveries where owner = ?";
+    Ok(sqlx::query_as(owned).bind(micros(before)).bind(node).fetch_all(db).await?)
+}
+
+/// Gives back what `node` does not know that it has.
+pub async fn give_up(db: &mut SqliteConnection, node: &str, lost: &[i64]) -> Result<()> {
+    for delivery in lost {
+        let give_up = "update deliveries set owner = null, running = null where seq = ? and owner = ?";
+        sqlx::query(give_up).bind(delivery).bind(node).execute(&mut *db).await?;
+    }
+    Ok(())
 }
 
 /// Notes a failure and gives back the delivery with all that stand behind it.
 pub async fn fail(db: &mut SqliteConnection, node: &str, failure: &Failure, run: Option<&Run>) -> Result<()> {
     let fail = "
         update deliveries set
-            attempts = attempts + (?1 is not null), error = ?2, run = coalesce(?1, run),
+            attempts = attempts + ?6, error = ?2, run = coalesce(?1, run), running = null,
             dead = ?3 is null, next_attempt = coalesce(?3, next_attempt)
         where seq = ?4 and owner = ?5
         returning function, key";
@@ -136,11 +186,11 @@ pub async fn fail(db: &mut SqliteConnection, node: &str, failure: &Failure, run:
         .bind(failure.retry_at.map(micros))
         .bind(failure.delivery)
         .bind(node)
+        .bind(failure.counts)
         .fetch_optional(&mut *db)
         .await?;
     let Some((function, key)) = failed else { return Err(StoreError::ClaimLost) };
-    let release =
-        "update deliveries set owner = null where function = ? and key = ? and owner = ? and (not dead or seq = ?)";
+    let release = "update deliveries set owner = null, running = null where function = ? and key = ? and owner = ? and (not dead or seq = ?)";
     sqlx::query(release).bind(function).bind(key).bind(node).bind(failure.delivery).execute(&mut *db).await?;
     match run {
         Some(run) => runs::record(db, run).await,
@@ -191,7 +241,21 @@ pub async fn forget(db: &mut SqliteConnection, tenant: &str, function: &str, id:
     for event in &events {
         forget_event(db, *event).await?;
     }
+    fewer(db, tenant, events.len() as i64).await?;
     Ok(events.len() as u64)
+}
+
+/// Forgets what waits for a function that is being deleted.
+pub async fn forget_function(db: &mut SqliteConnection, tenant: &str, name: &str) -> Result<()> {
+    let forget = "delete from deliveries where function in (select id from functions where tenant = ? and name = ?)";
+    let forgotten = sqlx::query(forget).bind(tenant).bind(name).execute(&mut *db).await?.rows_affected();
+    fewer(db, tenant, forgotten as i64).await
+}
+
+async fn fewer(db: &mut SqliteConnection, tenant: &str, deliveries: i64) -> Result<()> {
+    let fewer = "update stored set events = events - ? where tenant = ?";
+    sqlx::query(fewer).bind(deliveries).bind(tenant).execute(db).await?;
+    Ok(())
 }
 
 /// Forgets events that nobody waits for any more, since a function was deleted.

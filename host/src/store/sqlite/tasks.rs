@@ -209,17 +209,20 @@ pub async fn runs(db: &mut SqliteConnection, tenant: &str, task: &str, limit: u3
     Ok(runs)
 }
 
-/// Only one process has the file: what runs in another is over.
+/// Only one process has the file: what runs in another is over. So is what this one has begun without knowing it, since it never
+/// heard that it had.
 pub async fn interrupt(db: &mut SqliteConnection, node: &str, now: DateTime<Utc>) -> Result<u64> {
     let interrupt = "
         update task_runs set outcome = 'interrupted', completed = ?1, detail = 'the server ended while it ran'
-        where outcome = 'running' and node <> ?2";
+        where outcome = 'running' and (node <> ?2 or lease < ?1)";
     Ok(sqlx::query(interrupt).bind(micros(now)).bind(node).execute(db).await?.rows_affected())
 }
 
-pub async fn renew(db: &mut SqliteConnection, node: &str, until: DateTime<Utc>) -> Result<()> {
-    let renew = "update task_runs set lease = ? where outcome = 'running' and node = ?";
-    sqlx::query(renew).bind(micros(until)).bind(node).execute(db).await?;
+/// `known` is a JSON array of ids.
+pub async fn renew(db: &mut SqliteConnection, node: &str, known: &str, until: DateTime<Utc>) -> Result<()> {
+    let renew = "
+        update task_runs set lease = ? where outcome = 'running' and node = ? and id in (select value from json_each(?))";
+    sqlx::query(renew).bind(micros(until)).bind(node).bind(known).execute(db).await?;
     Ok(())
 }
 

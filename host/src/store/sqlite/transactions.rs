@@ -1,6 +1,6 @@
 //! Steps that are taken together, with everything that is kept or forgotten together with them.
 
-use sqlx::{Row, SqliteConnection};
+use sqlx::SqliteConnection;
 
 use super::{Result, documents, jobs, mails, outbox, runs};
 use crate::{
@@ -18,20 +18,23 @@ pub async fn commit(db: &mut SqliteConnection, node: &str, transaction: Transact
         planned.check(&done)?;
         for document in done.documents() {
             let Some(mut event) = transaction.event(planned, document) else { break };
-            outbox::keep(db, node, &mut event, &planned.listeners).await?;
+            outbox::keep(db, node, &mut event, &planned.listeners, &mut grown).await?;
             committed.events.push(event);
         }
         committed.done.push(done);
+    }
+    for (mut event, listeners) in transaction.events {
+        outbox::keep(db, node, &mut event, &listeners, &mut grown).await?;
+        committed.events.push(event);
+    }
+    if let Some(delivery) = transaction.delivery {
+        outbox::done(db, node, delivery, &mut grown).await?;
     }
     if grown != Stored::default() {
         let kept = count(db, &transaction.who.tenant, grown).await?;
         if let Some(refusal) = kept.refusal(grown, transaction.most) {
             return Err(StoreError::Quota(refusal));
         }
-    }
-    for (mut event, listeners) in transaction.events {
-        outbox::keep(db, node, &mut event, &listeners).await?;
-        committed.events.push(event);
     }
     for mail in &transaction.mails {
         mails::queue(db, mail).await?;
@@ -40,9 +43,6 @@ pub async fn commit(db: &mut SqliteConnection, node: &str, transaction: Transact
         if !jobs::add(db, job, transaction.most_jobs).await? {
             return Err(StoreError::Quota(too_many_jobs(transaction.most_jobs)));
         }
-    }
-    if let Some(delivery) = transaction.delivery {
-        outbox::done(db, node, delivery).await?;
     }
     if let Some(run) = &transaction.run {
         runs::record(db, run).await?;
@@ -102,16 +102,18 @@ async fn try_out(db: &mut SqliteConnection, transaction: &Transaction, steps: &[
 /// What the tenant keeps with this.
 async fn count(db: &mut SqliteConnection, tenant: &str, grown: Stored) -> Result<Stored> {
     let count = "
-        insert into stored (tenant, documents, bytes) values (?, ?, ?)
-        on conflict (tenant) do update set documents = documents + excluded.documents, bytes = bytes + excluded.bytes
-        returning documents, bytes";
-    let row = sqlx::query(count).bind(tenant).bind(grown.documents).bind(grown.bytes).fetch_one(db).await?;
-    Ok(Stored { documents: row.try_get("documents")?, bytes: row.try_get("bytes")? })
+        insert into stored (tenant, documents, bytes, events) values (?, ?, ?, ?)
+        on conflict (tenant) do update set
+            documents = documents + excluded.documents, bytes = bytes + excluded.bytes, events = events + excluded.events
+        returning documents, bytes, events";
+    let count = sqlx::query_as(count).bind(tenant).bind(grown.documents).bind(grown.bytes).bind(grown.events);
+    let (documents, bytes, events) = count.fetch_one(db).await?;
+    Ok(Stored { documents, bytes, events })
 }
 
 /// What the tenant keeps.
 pub async fn stored(db: &mut SqliteConnection, tenant: &str) -> Result<Stored> {
-    let stored = sqlx::query_as("select documents, bytes from stored where tenant = ?").bind(tenant);
-    let (documents, bytes) = stored.fetch_optional(db).await?.unwrap_or_default();
-    Ok(Stored { documents, bytes })
+    let stored = sqlx::query_as("select documents, bytes, events from stored where tenant = ?").bind(tenant);
+    let (documents, bytes, events) = stored.fetch_optional(db).await?.unwrap_or_default();
+    Ok(Stored { documents, bytes, events })
 }

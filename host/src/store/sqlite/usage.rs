@@ -15,7 +15,8 @@ const MOST_FUEL: i64 = i64::MAX / 4;
 /// count any more.
 pub async fn count(db: &mut SqliteConnection, run: &Run) -> Result<()> {
     let count = "
-        insert into usage (tenant, function, minute, runs, day, fuel) values (?1, ?2, ?3, 1, ?4, ?5)
+        insert into usage (tenant, function, minute, runs, day, fuel)
+        select ?1, function, ?3, 1, ?4, ?5 from (select ?2 as function union all select '') where true
         on conflict (tenant, function) do update set
             runs = case when excluded.minute > minute then 1 when excluded.minute = minute then runs + 1 else runs end,
             minute = max(minute, excluded.minute),
@@ -23,17 +24,15 @@ pub async fn count(db: &mut SqliteConnection, run: &Run) -> Result<()> {
                 else fuel end,
             day = max(day, excluded.day)";
     let ((minute, _), (_, day)) = (minute_and_day(run.started), minute_and_day(run.completed));
-    for function in [run.function.as_str(), ""] {
-        sqlx::query(count)
-            .bind(&run.tenant)
-            .bind(function)
-            .bind(minute)
-            .bind(day)
-            .bind(run.fuel.min(MOST_FUEL))
-            .bind(MOST_FUEL)
-            .execute(&mut *db)
-            .await?;
-    }
+    sqlx::query(count)
+        .bind(&run.tenant)
+        .bind(&run.function)
+        .bind(minute)
+        .bind(day)
+        .bind(run.fuel.min(MOST_FUEL))
+        .bind(MOST_FUEL)
+        .execute(db)
+        .await?;
     Ok(())
 }
 

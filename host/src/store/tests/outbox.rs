@@ -20,9 +20,9 @@ fn message(who: &Identity, channel: &str, data: &str) -> Event {
     Event::message(who.clone(), message, Cause::outside())
 }
 
-async fn keep(store: &dyn Store, event: Event, listeners: &[&Listener]) -> Event {
+async fn keep(store: &dyn Store, event: Event, listeners: &[Listener]) -> Event {
     let mut transaction = Transaction::new(event.identity.clone(), Stored::UNLIMITED, Cause::outside());
-    transaction.events.push((event, listeners.iter().copied().cloned().collect()));
+    transaction.events.push((event, listeners.to_vec()));
     store.commit(transaction).await.unwrap().events.pop().unwrap()
 }
 
@@ -33,7 +33,7 @@ async fn complete(store: &dyn Store, who: &Identity, delivery: i64) -> Result<()
 }
 
 fn failure(delivery: i64, retry_at: Option<DateTime<Utc>>) -> Failure {
-    Failure { delivery, error: "it threw".into(), run: Some("run".into()), retry_at }
+    Failure { delivery, error: "it threw".into(), run: Some("run".into()), counts: true, retry_at }
 }
 
 async fn claim(store: &dyn Store, at: DateTime<Utc>) -> Vec<Event> {
@@ -57,7 +57,7 @@ on_every_store! {
         let ann = somebody(&*store, "one", "a", "ann").await;
         let [first, second] = [function(&*store, "one", "f").await, function(&*store, "one", "g").await];
 
-        let kept = keep(&*store, message(&ann, "lobby", "hello"), &[&first, &second]).await;
+        let kept = keep(&*store, message(&ann, "lobby", "hello"), &[first.clone(), second.clone()]).await;
 
         assert_eq!(kept.deliveries.len(), 2);
         assert!(claim(&*store, later(60)).await.is_empty(), "this process has it in hand");
@@ -72,7 +72,7 @@ on_every_store! {
     async fn what_was_given_back_is_taken_up_again_as_it_was(store) {
         let ann = somebody(&*store, "one", "a", "ann").await;
         let function = function(&*store, "one", "f").await;
-        let kept = keep(&*store, message(&ann, "lobby", "hello"), &[&function]).await;
+        let kept = keep(&*store, message(&ann, "lobby", "hello"), std::slice::from_ref(&function)).await;
 
         store.release(vec![kept.deliveries[0].id], later(30)).await.unwrap();
 
@@ -85,12 +85,12 @@ on_every_store! {
     async fn a_failure_holds_back_its_key_and_no_other(store) {
         let ann = somebody(&*store, "one", "a", "ann").await;
         let function = function(&*store, "one", "f").await;
-        let first = keep(&*store, message(&ann, "lobby", "1"), &[&function]).await;
-        let second = keep(&*store, message(&ann, "lobby", "2"), &[&function]).await;
+        let first = keep(&*store, message(&ann, "lobby", "1"), std::slice::from_ref(&function)).await;
+        let second = keep(&*store, message(&ann, "lobby", "2"), std::slice::from_ref(&function)).await;
 
         store.fail(failure(first.deliveries[0].id, Some(later(30))), None).await.unwrap();
-        let third = keep(&*store, message(&ann, "lobby", "3"), &[&function]).await;
-        let other = keep(&*store, message(&ann, "other", "4"), &[&function]).await;
+        let third = keep(&*store, message(&ann, "lobby", "3"), std::slice::from_ref(&function)).await;
+        let other = keep(&*store, message(&ann, "other", "4"), std::slice::from_ref(&function)).await;
 
         assert!(third.deliveries.is_empty(), "it stands behind the first");
         assert_eq!(other.deliveries.len(), 1);
@@ -104,8 +104,8 @@ on_every_store! {
     async fn a_dead_letter_lets_the_next_pass_and_can_be_sent_again(store) {
         let ann = somebody(&*store, "one", "a", "ann").await;
         let function = function(&*store, "one", "f").await;
-        let first = keep(&*store, message(&ann, "lobby", "1"), &[&function]).await;
-        keep(&*store, message(&ann, "lobby", "2"), &[&function]).await;
+        let first = keep(&*store, message(&ann, "lobby", "1"), std::slice::from_ref(&function)).await;
+        keep(&*store, message(&ann, "lobby", "2"), std::slice::from_ref(&function)).await;
 
         store.fail(failure(first.deliveries[0].id, None), None).await.unwrap();
 
@@ -126,15 +126,57 @@ on_every_store! {
         assert!(store.dead_letters("one", &function.function, 10).await.unwrap().is_empty());
     }
 
+    async fn an_event_is_not_done_before_those_that_stand_before_it(store) {
+        let ann = somebody(&*store, "one", "a", "ann").await;
+        let function = function(&*store, "one", "f").await;
+        let [first, second, other] = [("lobby", "1"), ("lobby", "2"), ("other", "3")]
+            .map(|(channel, data)| keep(&*store, message(&ann, channel, data), std::slice::from_ref(&function)));
+        let [first, second, other] = [first.await, second.await, other.await].map(|event| event.deliveries[0].id);
+
+        assert!(matches!(complete(&*store, &ann, second).await, Err(StoreError::OutOfTurn)));
+        complete(&*store, &ann, other).await.unwrap();
+        store.fail(failure(first, None), None).await.unwrap();
+        assert!(matches!(complete(&*store, &ann, second).await, Err(StoreError::ClaimLost)), "it was given back as well");
+        assert_eq!(data(&claim(&*store, later(1)).await), ["2"]);
+
+        complete(&*store, &ann, second).await.unwrap();
+    }
+
+    async fn what_an_app_keeps_of_events_is_counted_and_bounded(store) {
+        let ann = somebody(&*store, "one", "a", "ann").await;
+        let [f, g] = [function(&*store, "one", "f").await, function(&*store, "one", "g").await];
+        let events = async || store.stored("one").await.unwrap().events;
+        let most = Stored { events: 3, ..Stored::UNLIMITED };
+
+        let kept = keep(&*store, message(&ann, "lobby", "1"), &[f.clone(), g.clone()]).await;
+        assert_eq!(events().await, 2);
+        let mut transaction = Transaction::new(ann.clone(), most, Cause::outside());
+        transaction.events.push((message(&ann, "lobby", "2"), vec![f.clone(), g.clone()]));
+        let refused = store.commit(transaction.clone()).await.unwrap_err();
+        assert!(matches!(&refused, StoreError::Quota(why) if why.contains("tenant.events")), "{refused}");
+        assert_eq!(events().await, 2);
+        complete(&*store, &ann, kept.deliveries[0].id).await.unwrap();
+        assert_eq!(events().await, 1);
+        store.commit(transaction).await.unwrap();
+        assert_eq!(events().await, 3);
+
+        store.fail(failure(kept.deliveries[1].id, None), None).await.unwrap();
+        assert_eq!(events().await, 3, "a dead letter is kept");
+        store.forget_dead("one", &g.function, None).await.unwrap();
+        assert_eq!(events().await, 2);
+        store.delete_function("one", "f").await.unwrap();
+        assert_eq!(events().await, 1);
+    }
+
     async fn a_function_that_is_deleted_takes_its_events_along(store) {
         let ann = somebody(&*store, "one", "a", "ann").await;
         let function = function(&*store, "one", "f").await;
-        let kept = keep(&*store, message(&ann, "lobby", "1"), &[&function]).await;
+        let kept = keep(&*store, message(&ann, "lobby", "1"), std::slice::from_ref(&function)).await;
 
         store.delete_function("one", "f").await.unwrap();
 
         assert!(matches!(complete(&*store, &ann, kept.deliveries[0].id).await, Err(StoreError::ClaimLost)));
-        assert!(keep(&*store, message(&ann, "lobby", "2"), &[&function]).await.deliveries.is_empty());
+        assert!(keep(&*store, message(&ann, "lobby", "2"), std::slice::from_ref(&function)).await.deliveries.is_empty());
         assert!(claim(&*store, later(60)).await.is_empty());
     }
 
@@ -185,7 +227,7 @@ on_every_store! {
         let mut deliveries = Vec::new();
         for number in 0..40 {
             let event = message(&ann, &format!("channel {}", number % 10), &number.to_string());
-            deliveries.extend(keep(&*store, event, &[&function]).await.deliveries.into_iter().map(|kept| kept.id));
+            deliveries.extend(keep(&*store, event, std::slice::from_ref(&function)).await.deliveries.into_iter().map(|kept| kept.id));
         }
         store.release(deliveries, later(0)).await.unwrap();
 

@@ -252,7 +252,7 @@ on_every_store! {
             assert!(store.begin_job(&job, node, at(30)).await.unwrap());
         }
 
-        let taken = store.renew_leases("alive", at(31), at(61)).await.unwrap();
+        let taken = store.renew_leases("alive", vec!["2".into()], at(31), at(61)).await.unwrap();
 
         assert_eq!(taken, 2);
         let runs = store.task_runs("one", &task.id, 10).await.unwrap();
@@ -261,11 +261,13 @@ on_every_store! {
         let jobs = store.jobs("one", None, 10).await.unwrap();
         let states: Vec<_> = jobs.iter().map(|job| (job.id.as_str(), job.state, job.attempts)).collect();
         assert_eq!(states, [("2", JobState::Running, 1), ("1", JobState::Waiting, 1)]);
-        assert_eq!(store.renew_leases("alive", at(40), at(70)).await.unwrap(), 0);
+        assert_eq!(store.renew_leases("alive", vec!["2".into()], at(40), at(70)).await.unwrap(), 0);
         let late = TaskRun { outcome: TaskOutcome::Ended(Outcome::Ok), ..run(&task, "1", 0, "dead") };
         assert!(!store.end_task_run(&late).await.unwrap(), "what was taken cannot be ended");
         let late = Job { state: JobState::Done, ..job("one", "1", "ann", 0) };
         assert!(!store.end_job(&late, "dead").await.unwrap());
+        let taken = store.renew_leases("alive", Vec::new(), at(71), at(101)).await.unwrap();
+        assert_eq!(taken, 2, "what a node does not know that it has is taken from it as well");
     }
 
     async fn a_job_is_begun_once_and_ends(store) {

@@ -37,11 +37,12 @@ impl Scheduler {
             return Ok(());
         }
         job.attempts += 1;
+        let known = inner.know(&job.id);
         self.0.working.spawn(async move {
             let attempt = inner.attempt(&job).await;
             inner.note(&mut job, attempt);
             while !inner.settled(inner.parts.store.end_job(&job, &inner.node).await).await {}
-            drop(place);
+            drop((place, known));
         });
         Ok(())
     }

@@ -11,8 +11,8 @@
 //! rarely is not done a second time.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -81,6 +81,9 @@ struct Inner {
     working: TaskTracker,
     /// Jobs that run here, of each tenant.
     jobs: Mutex<HashMap<String, u32>>,
+    /// Ids of the task runs and jobs that this process has begun and knows of: the connection to the database may be lost before
+    /// it hears that it has begun one.
+    begun: Mutex<HashSet<String>>,
 }
 
 /// Why a task cannot be run now.
@@ -134,6 +137,7 @@ impl Scheduler {
             node: Uuid::new_v4().to_string(),
             working: TaskTracker::new(),
             jobs: Mutex::default(),
+            begun: Mutex::default(),
         }))
     }
 
@@ -257,8 +261,9 @@ impl Scheduler {
     }
 
     fn spawn(&self, task: Task, mut run: TaskRun) {
-        let inner = self.0.clone();
+        let (inner, known) = (self.0.clone(), self.0.know(&run.id));
         self.0.working.spawn(async move {
+            let _known = known;
             let ended = inner.perform(&task, &run).await;
             run.completed = Some(inner.parts.clock.now());
             run.outcome = ended.outcome;
@@ -346,7 +351,8 @@ impl Inner {
                 _ = renewals.tick() => {}
             }
             let now = self.parts.clock.now();
-            match self.parts.store.renew_leases(&self.node, now, now + LEASE).await {
+            let known = self.begun().iter().cloned().collect();
+            match self.parts.store.renew_leases(&self.node, known, now, now + LEASE).await {
                 Ok(0) => {}
                 Ok(taken) => {
                     tracing::info!(taken, "tasks and jobs were interrupted by the end of their server");
@@ -379,6 +385,16 @@ impl Inner {
         }
     }
 
+    fn begun(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that a task run or a job has begun here.
+    fn know(self: &Arc<Self>, id: &str) -> Known {
+        self.begun().insert(id.to_owned());
+        Known { inner: self.clone(), id: id.to_owned() }
+    }
+
     /// Takes a place for a job of a tenant, if there is one.
     fn take_place(self: &Arc<Self>, job: &Job) -> Option<Place> {
         let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
@@ -388,6 +404,18 @@ impl Inner {
         }
         *running += 1;
         Some(Place { inner: self.clone(), tenant: job.tenant.clone() })
+    }
+}
+
+/// Something that has begun here, until it is dropped.
+struct Known {
+    inner: Arc<Inner>,
+    id: String,
+}
+
+impl Drop for Known {
+    fn drop(&mut self) {
+        self.inner.begun().remove(&self.id);
     }
 }
 

@@ -1,0 +1,9 @@
+-- A run that has been going on for a while, as JSON, as it would stand in the history if its process ended now.
+alter table deliveries add column running text;
+
+-- Deliveries that a tenant keeps, those that are dead included.
+alter table stored add column events bigint not null default 0;
+
+insert into stored (tenant, counter, documents, bytes, events)
+select tenant, 0, 0, 0, count(*) from deliveries group by tenant
+on conflict (tenant, counter) do update set events = excluded.events;
