@@ -190,6 +190,11 @@ impl Target for Empty {
         sqlx::query("commit").execute(&mut *db).await?;
         // If this is interrupted, a server that starts does it.
         alone.migrate(open::known()).await?;
+        let waiting = "
+            insert into stored (tenant, counter, documents, bytes, events)
+            select tenant, 0, 0, 0, count(*) from deliveries group by tenant
+            on conflict (tenant, counter) do update set events = excluded.events";
+        sqlx::query(waiting).execute(&mut alone.connection).await?;
         indexes::make_all(&mut alone.connection).await?;
         alone.connection.execute("analyze").await?;
         Ok(())

@@ -174,6 +174,11 @@ impl Target for Empty {
             select tenant, count(*), sum(length(cast(body as blob))) from documents group by tenant";
         sqlx::query(stored).execute(&mut new.connection).await?;
         new.migrate(file::known()).await?;
+        let waiting = "
+            insert into stored (tenant, documents, bytes, events)
+            select tenant, 0, 0, count(*) from deliveries where true group by tenant
+            on conflict (tenant) do update set events = excluded.events";
+        sqlx::query(waiting).execute(&mut new.connection).await?;
         indexes::make_all(&mut new.connection).await?;
         new.finish().await?;
         Ok(())

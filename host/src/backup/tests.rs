@@ -63,7 +63,7 @@ impl Place {
 }
 
 /// Columns that may be empty.
-const EMPTY: [(&str, &str); 20] = [
+const EMPTY: [(&str, &str); 22] = [
     ("users", "root_token_hash"),
     ("functions", "last_run"),
     ("versions", "component"),
@@ -81,9 +81,11 @@ const EMPTY: [(&str, &str); 20] = [
     ("jobs", "ended"),
     ("jobs", "node"),
     ("jobs", "lease"),
+    ("jobs", "cause"),
     ("deliveries", "error"),
     ("deliveries", "run"),
     ("deliveries", "owner"),
+    ("deliveries", "running"),
 ];
 
 /// A value as no table has it by chance; where a row names another one, that one is there.
