@@ -154,6 +154,7 @@ fn status_of(outcome: Outcome) -> u16 {
         Outcome::Quota => 429,
         Outcome::Chain => 508,
         Outcome::Conflict => 409,
+        Outcome::Interrupted => 503,
     }
 }
 
