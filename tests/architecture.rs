@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 use crate::harness::repository;
 
 /// A part of the host, and the parts it must not know.
-const FORBIDDEN: [(&str, &[&str]); 14] = [
+const FORBIDDEN: [(&str, &[&str]); 15] = [
     (
         "store",
         &["runtime", "host_functions", "dispatcher", "registry", "api", "trigger", "hub", "mailer", "app", "cli"],

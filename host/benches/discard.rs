@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use thimble::{
     document::{Document, Page, PageRequest},
     event::Event,
-    filter::Filter,
+    filter::{Field, Filter},
     function::{Function, Version},
     identity::Identity,
     mail::{Mail, MailMessage, QueuedMail},
@@ -14,8 +14,8 @@ use thimble::{
     run::Run,
     statistics::Figures,
     store::{
-        Beat, Begun, Committed, DeadLetter, Done, Due, Exchange, Failure, NewTenant, NewVersion, Step, Store,
-        StoreError, Stored, Transaction,
+        Beat, Begun, Committed, DeadLetter, Done, Due, Exchange, Failure, FieldIndex, NewTenant, NewVersion, Step,
+        Store, StoreError, Stored, Transaction,
     },
     task::{Job, Task, TaskRun},
     usage::KeptUsage,
@@ -132,5 +132,10 @@ unused! {
     async fn cancel_job(a: &str, b: &str, c: DateTime<Utc>) -> bool;
     async fn begin_job(a: &Job, b: &str, c: DateTime<Utc>) -> bool;
     async fn end_job(a: &Job, b: &str) -> bool;
-    async fn renew_leases(a: &str, b: DateTime<Utc>, c: DateTime<Utc>) -> u64;
+    async fn renew_leases(a: &str, b: Vec<String>, c: DateTime<Utc>, d: DateTime<Utc>) -> u64;
+    async fn add_index(a: &str, b: &str, c: &Field, d: u64) -> bool;
+    async fn indexes(a: &str) -> Vec<FieldIndex>;
+    async fn delete_index(a: &str, b: &str, c: &Field) -> bool;
+    async fn mend_indexes() -> ();
+    async fn note_running(a: Vec<(i64, Run)>) -> ();
 }

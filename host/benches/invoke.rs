@@ -54,10 +54,10 @@ impl Bench {
         // Nobody listens: the receiver stays open so that events are taken, and is emptied by a task.
         let (events, mut taken) = event_queue::queue(config.runtime.queue, config.runtime.queue_bytes);
         tokio::spawn(async move { while taken.recv().await.is_some() {} });
-        let channels =
-            Channels::new(Hub::new(&config.realtime), events, Listeners::default(), store.clone(), clock.clone());
         let usage = Usage::new(clock.clone(), config.function.clone(), config.tenant.clone());
-        let (listeners, chains, due) = (Listeners::default(), Chains::default(), Arc::default());
+        let (hub, listeners) = (Hub::new(&config.realtime), Listeners::default());
+        let channels = Channels::new(hub, events, listeners.clone(), store.clone(), usage.clone(), clock.clone());
+        let (chains, due) = (Chains::default(), Arc::default());
         let services = Services {
             documents: Documents::new(store.clone(), channels.clone(), usage.clone(), clock.clone()),
             channels,

@@ -22,6 +22,7 @@ use crate::{
     jobs::Jobs,
     listeners::Listeners,
     mailer::Mailer,
+    memory,
     metrics::Metrics,
     outgoing::Outgoing,
     peers::{self, Peers},
@@ -211,6 +212,7 @@ impl App {
             clock: app.clock.clone(),
         };
         tokio::spawn(history.forget(app.shutdown.clone()));
+        tokio::spawn(memory::give_back(app.shutdown.clone()));
         app.mailer.start(app.shutdown.clone());
         app.scheduler.start(app.shutdown.clone());
         app.peers.start();

@@ -15,7 +15,6 @@ use crate::{
     identity::Identity,
     listeners::{Listener, Listeners},
     message::{MAX_NAME, Message, channel_name_error, is_document_type, is_platform_channel, is_platform_type},
-    permissions::Permissions,
     store::{Store, StoreError, Transaction},
     usage::Usage,
 };

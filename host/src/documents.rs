@@ -82,7 +82,8 @@ impl DocumentsError {
         match self {
             Self::Interrupted => true,
             Self::Store(error) => error.is_of_the_platform(),
-            Self::Collection(_) | Self::Anonymous | Self::Missing | Self::Forbidden => false,
+            Self::NotAsked { is_quota, .. } => !is_quota,
+            Self::Collection(_) | Self::Anonymous | Self::Missing | Self::Forbidden | Self::Vetoed { .. } => false,
         }
     }
 }

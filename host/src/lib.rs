@@ -64,3 +64,4 @@ pub mod clock;
 #[cfg(test)]
 mod corpus;
 pub mod fair;
+pub mod memory;

@@ -33,9 +33,10 @@ impl App {
     async fn new(store: &Arc<dyn Store>) -> Self {
         let (sender, events) = event_queue::queue(1_000, 1 << 20);
         let clock: Arc<Clock> = Arc::default();
-        let channels = Channels::new(Hub::new(&config()), sender, Listeners::default(), store.clone(), clock.clone());
         let settings = crate::config::Config::from_toml("thimble.toml", "").unwrap();
         let usage = Usage::new(clock.clone(), settings.function, settings.tenant);
+        let (hub, listeners) = (Hub::new(&config()), Listeners::default());
+        let channels = Channels::new(hub, sender, listeners, store.clone(), usage.clone(), clock.clone());
         let ann = somebody(&**store, "one", "a", "ann").await;
         let documents = Documents::new(store.clone(), channels, usage, clock);
         Self { documents, store: store.clone(), ann, _events: events }
