@@ -128,6 +128,9 @@ struct Job {
     delivery: Option<Delivery>,
 }
 
+/// A function that waits for an event, how its trigger fits, and the delivery when the event is kept for it.
+type Waiting = (Arc<Function>, Matched, Option<Delivery>);
+
 /// What became of an event's way to one function.
 #[derive(PartialEq)]
 enum Way {
@@ -416,7 +419,7 @@ impl Inner {
 
     /// The functions that run for an event: those that it is kept for, and when it is new, those that it is not kept for. Besides,
     /// the deliveries whose functions nobody knows here.
-    fn waiting(&self, event: &Event) -> (Vec<(Arc<Function>, Matched, Option<Delivery>)>, Vec<i64>) {
+    fn waiting(&self, event: &Event) -> (Vec<Waiting>, Vec<i64>) {
         let (mut waiting, mut unknown) = (Vec::new(), Vec::new());
         let EventKind::Message(message) = &event.kind else { return (waiting, unknown) };
         let (registry, tenant) = (&self.parts.registry, &event.identity.tenant);
