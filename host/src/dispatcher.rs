@@ -658,15 +658,19 @@ impl Inner {
 
     async fn record(&self, due: &Due<'_>, begun: Begun, took: Duration, ended: Ended) -> Finished {
         let (run, result) = describe(due, begun, took, ended);
-        self.parts.usage.records(&run);
-        match self.parts.store.record_run(&run).await {
+        self.record_run(&run).await;
+        Finished { run, result }
+    }
+
+    async fn record_run(&self, run: &Run) {
+        self.parts.usage.records(run);
+        match self.parts.store.record_run(run).await {
             Ok(usage) => self.parts.usage.learn(&usage),
             Err(error) => {
-                self.parts.usage.not_recorded(&run);
-                tracing::error!(run = run.id, function = due.function.name, %error, "a run could not be recorded");
+                self.parts.usage.not_recorded(run);
+                tracing::error!(run = run.id, function = run.function, %error, "a run could not be recorded");
             }
         }
-        Finished { run, result }
     }
 
     async fn call(&self, run: &str, due: &Due<'_>, acts: Acts) -> Ended {

@@ -184,11 +184,9 @@ impl Inner {
         };
         // Taken last: who waits here holds nothing that another one could wait for. It is never closed.
         let recording = self.hooks.recording.clone().acquire_owned().await.ok();
-        let store = self.parts.store.clone();
+        let this = self.clone();
         let recorded = self.working.spawn(async move {
-            if let Err(error) = store.record_run(&run).await {
-                tracing::error!(run = run.id, function = run.function, %error, "a run could not be recorded");
-            }
+            this.record_run(&run).await;
             drop(recording);
         });
         Asked { work, answer, recorded: Some(recorded) }

@@ -87,7 +87,7 @@ impl PgExchange {
     pub async fn leave(&self) -> Result<()> {
         let mut db = self.pool.begin().await?;
         for leave in [
-            "update deliveries set owner = null where owner = $1",
+            "update deliveries set owner = null, running = null where owner = $1",
             "delete from members where node = $1",
             "delete from nodes where id = $1",
         ] {

@@ -39,7 +39,7 @@ pub async fn beat(db: &mut PgConnection, node: &str) -> Result<(bool, u64)> {
     let beat = format!(
         "with before as (select 1 from nodes where id = $1 and lease >= now())
         insert into nodes (id, lease) values ($1, now() + interval '{LEASE}')
-        on conflict (id) do update set lease = excluded.lease
+        on conflict (id) do update set lease = excluded.lease, listed = nodes.listed and nodes.lease >= now()
         returning not exists (select 1 from before)"
     );
     let is_new: bool = sqlx::query_scalar(&beat).bind(node).fetch_one(&mut *db).await?;
