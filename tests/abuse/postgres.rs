@@ -52,8 +52,8 @@ async fn while_the_database_is_away_requests_are_told_so_at_once_and_nothing_els
     tenant.add("hears", "lobby", "function handle(channel, type, data) { create(\"heard\", { data }); }").await;
     let kept = ann.create("kept", json!({ "n": 1 })).await;
 
-    let ends: [(fn(&Cluster), &str); 2] = [(Cluster::stop, "stopped"), (Cluster::kill, "killed")];
-    for (end, how) in ends {
+    for how in ["stopped", "killed"] {
+        let end = if how == "stopped" { Cluster::stop } else { Cluster::kill };
         let write = async |writer: u32| {
             let mut slowest = Duration::ZERO;
             let mut is_told = false;

@@ -38,8 +38,11 @@ pub async fn all(site: &Site, ledger: &Ledger) {
     site.assert_well();
 }
 
+/// What each of them told, in its order.
+type ByTeller = BTreeMap<u64, Vec<u64>>;
+
 /// What was told and said: the collection of those who heard it, who told it, and what.
-fn told(ledger: &Ledger) -> [(&'static str, &'static str, BTreeMap<u64, Vec<u64>>); 2] {
+fn told(ledger: &Ledger) -> [(&'static str, &'static str, ByTeller); 2] {
     let entries = ledger.entries();
     [("heard", "writer", entries.news.clone()), ("said", "member", entries.said.clone())]
 }
