@@ -166,20 +166,23 @@ impl Channels {
         }
     }
 
-    /// When the tenant has no room for more events, the caller waits for it; an event that is kept can wait in the store instead.
+    /// When the tenant has no room for more events, the caller waits for it; an event that is kept can wait in the store instead. A
+    /// run waits only for a while: it holds room itself, and all of them would wait for each other.
     async fn hand_over(&self, event: Event) {
         let deliveries: Vec<i64> = event.deliveries.iter().map(|delivery| delivery.id).collect();
         let room = self.events.room(&event.identity.tenant, event.bytes());
-        let room = match deliveries.is_empty() {
-            true => room.await.map_err(drop),
-            false => timeout(WAIT_FOR_ROOM, room).await.map_err(drop).and_then(|room| room.map_err(drop)),
+        let by_run = event.cause.depth > 0;
+        let room = if deliveries.is_empty() && !by_run {
+            room.await.map_err(drop)
+        } else {
+            timeout(WAIT_FOR_ROOM, room).await.map_err(drop).and_then(|room| room.map_err(drop))
         };
         if let Ok(room) = room {
             return room.send(event);
         }
         if deliveries.is_empty() {
             let tenant = &event.identity.tenant;
-            return tracing::warn!(%tenant, key = event.key, "after the dispatcher stopped: no function runs for this event");
+            return tracing::warn!(%tenant, key = event.key, "no function runs for this event: there is no room for more of them, or the server ends");
         }
         if let Err(error) = self.store.release(deliveries, self.clock.now()).await {
             tracing::warn!(%error, "events that there is no room for could not be given back; they run after the next start");

@@ -545,6 +545,7 @@ impl Inner {
                     run.iter().for_each(|run| self.parts.usage.not_recorded(run));
                     return Way::Lost;
                 }
+                Err(error) if is_closed(&error) => return Way::Lost,
                 Err(error) => {
                     tracing::error!(delivery = failure.delivery, error = %in_full(&error), "a failed event could not be noted; trying again");
                     tokio::time::sleep(NOTE_AGAIN).await;
@@ -578,10 +579,7 @@ impl Inner {
             return;
         }
         while let Err(error) = self.parts.store.release(deliveries.clone(), self.parts.clock.now() + after).await {
-            if matches!(
-                error,
-                StoreError::Unavailable(sqlx::Error::PoolClosed) | StoreError::Database(sqlx::Error::PoolClosed)
-            ) {
+            if is_closed(&error) {
                 return;
             }
             tracing::warn!(error = in_full(&error), "events could not be given back; trying again");
@@ -849,6 +847,11 @@ fn may_follow(due: &Due<'_>, limits: &Limits) -> Result<(), String> {
     Err(format!(
         "not started: the chain {path} is at its end: {why}. A function that triggers itself is the usual cause"
     ))
+}
+
+/// Whether the store has ended, and nothing will work any more.
+fn is_closed(error: &StoreError) -> bool {
+    matches!(error, StoreError::Unavailable(sqlx::Error::PoolClosed) | StoreError::Database(sqlx::Error::PoolClosed))
 }
 
 fn micros(duration: Duration) -> i64 {

@@ -140,14 +140,15 @@ impl Peers {
 
     /// Tells and hears until [`Self::finish`].
     pub fn start(&self) {
-        let Some(exchange) = self.0.exchange.clone() else { return };
-        let (changed, changes) = mpsc::unbounded_channel();
         let until_end = |work: futures_util::future::BoxFuture<'static, ()>| {
             let end = self.0.end.clone();
             self.0.working.spawn(async move { end.run_until_cancelled(work).await });
         };
-        let [live, hear, refresh, send] = [(); 4].map(|()| self.0.clone());
+        let live = self.0.clone();
         until_end(Box::pin(async move { live.live().await }));
+        let Some(exchange) = self.0.exchange.clone() else { return };
+        let (changed, changes) = mpsc::unbounded_channel();
+        let [hear, refresh, send] = [(); 3].map(|()| self.0.clone());
         let listens = exchange.clone();
         until_end(Box::pin(async move { hear.hear(&*listens, &changed).await }));
         until_end(Box::pin(async move { refresh.refresh(changes).await }));

@@ -31,7 +31,7 @@ async fn server() -> &'static Server {
             let folder = tempfile::tempdir().unwrap().keep();
             let command = thimble(["serve", "--dev"]).folder(&folder).variable("REMOVE", &folder.to_string_lossy());
             // An event whose function fails is not tried again here: each function runs once.
-            let settings = "[limits]\nwall_ms = 10_000\n[events]\nattempts = 1\n[tenant]\ncompile_ms = 1_000_000\n";
+            let settings = "[limits]\nwall_ms = 30_000\n[events]\nattempts = 1\n[tenant]\ncompile_ms = 1_000_000\n";
             command.settings(settings).serve().await
         })
         .await

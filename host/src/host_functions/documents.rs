@@ -19,7 +19,7 @@ type Answer<T> = Result<std::result::Result<T, Error>>;
 impl Host for Invocation {
     async fn create(&mut self, collection: String, document: String) -> Answer<String> {
         self.count_write(document.len())?;
-        Ok(self.create_document(&collection, &document).await)
+        self.create_document(&collection, &document).await
     }
 
     async fn get(&mut self, collection: String, id: String) -> Answer<String> {
@@ -93,14 +93,17 @@ impl Host for Invocation {
 }
 
 impl Invocation {
-    async fn create_document(&mut self, collection: &str, text: &str) -> std::result::Result<String, Error> {
-        let content = document(text)?;
+    async fn create_document(&mut self, collection: &str, text: &str) -> Answer<String> {
+        let content = match document(text) {
+            Ok(content) => content,
+            Err(error) => return Ok(Err(error)),
+        };
         let (who, cause) = (&self.call.identity, self.cause.clone());
         let created = match &mut self.work {
-            Some(work) => work.create(collection, &content).await?,
-            None => self.services.documents.create(who, collection, content, cause).await?,
+            Some(work) => work.create(collection, &content).await,
+            None => self.services.documents.create(who, collection, content, cause).await,
         };
-        Ok(created.text.to_string())
+        Ok(self.answered(created)?.map(|document| document.text.to_string()).map_err(Error::from))
     }
 
     async fn update_document(&mut self, collection: &str, id: &str, text: &str) -> Answer<String> {

@@ -128,9 +128,9 @@ fn give_way() {
     }
 }
 
-/// How far guests stand back, from 0 (not at all) to 19. Beside a busy thread of the server one of these has a tenth of a core.
+/// How far guests stand back, from 0 (not at all) to 19. Beside a busy thread of the server one of these has a quarter of a core.
 #[cfg(target_os = "linux")]
-const NICE: i32 = 10;
+const NICE: i32 = 5;
 
 impl Drop for GuestThreads {
     fn drop(&mut self) {

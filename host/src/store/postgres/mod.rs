@@ -15,6 +15,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
+use futures_util::{FutureExt, future::BoxFuture};
 use sqlx::{Connection as _, Executor as _, PgConnection, PgPool, pool::PoolConnection};
 use tokio::{sync::Semaphore, time};
 use uuid::Uuid;
@@ -199,6 +200,17 @@ impl Postgres {
                     tracing::info!("the database is available again");
                 }
             }
+        }
+    }
+}
+
+/// Tries again when others stand in the way: what deletes a function and what ends a run take the same rows in other orders.
+async fn persistently<'a, T>(work: impl Fn() -> BoxFuture<'a, Result<T>> + Send) -> Result<T> {
+    let mut attempt = 1;
+    loop {
+        match work().await {
+            Err(StoreError::Unavailable(cause)) if errors::is_in_the_way(&cause) && attempt < ATTEMPTS => attempt += 1,
+            done => return done,
         }
     }
 }
@@ -540,23 +552,31 @@ impl Store for Postgres {
     }
 
     async fn delete_function(&self, tenant: &str, name: &str) -> Result<bool> {
-        self.within(async {
-            let mut transaction = self.pool.begin().await?;
-            let deleted = functions::delete(&mut transaction, tenant, name).await?;
-            transaction.commit().await?;
-            Ok(deleted)
-        })
-        .await
+        let pool = &self.pool;
+        let delete = move || {
+            let deleting = async move {
+                let mut transaction = pool.begin().await?;
+                let deleted = functions::delete(&mut transaction, tenant, name).await?;
+                transaction.commit().await?;
+                Ok(deleted)
+            };
+            deleting.boxed()
+        };
+        self.within(persistently(delete)).await
     }
 
     async fn record_run(&self, run: &Run) -> Result<Vec<KeptUsage>> {
-        self.within(async {
-            let mut transaction = self.pool.begin().await?;
-            let usage = runs::record(&mut transaction, run).await?;
-            transaction.commit().await?;
-            Ok(usage)
-        })
-        .await
+        let pool = &self.pool;
+        let record = move || {
+            let recording = async move {
+                let mut transaction = pool.begin().await?;
+                let usage = runs::record(&mut transaction, run).await?;
+                transaction.commit().await?;
+                Ok(usage)
+            };
+            recording.boxed()
+        };
+        self.within(persistently(record)).await
     }
 
     async fn runs(&self, tenant: &str, function: &str, limit: u32) -> Result<Vec<Run>> {

@@ -49,7 +49,10 @@ pub async fn beat(db: &mut PgConnection, node: &str) -> Result<(bool, u64)> {
     if gone.is_empty() {
         return Ok((is_new, 0));
     }
-    sqlx::query("delete from members where node = any($1)").bind(&gone).execute(&mut *db).await?;
+    // It may be back by now, and have listed them anew.
+    let members = "
+        delete from members using nodes where members.node = nodes.id and nodes.id = any($1) and nodes.lease < now()";
+    sqlx::query(members).bind(&gone).execute(&mut *db).await?;
     let release = "
         with held as (
             select seq, running from deliveries where owner = any($1) for update skip locked)
@@ -194,7 +197,7 @@ pub async fn is_any_due(db: &mut PgConnection, now: DateTime<Utc>) -> Result<boo
 pub async fn claim(db: &mut PgConnection, node: &str, now: DateTime<Utc>, limit: u32) -> Result<Vec<Event>> {
     sqlx::query("select pg_advisory_xact_lock($1)").bind(CLAIMING).execute(&mut *db).await?;
     let claim = "
-        update deliveries set owner = $1, running = null where seq in (
+        update deliveries set owner = $1, running = null, next_attempt = greatest(next_attempt, $2) where seq in (
             select seq from deliveries as due
             where not due.dead and due.owner is null and due.next_attempt <= $2
                 and not exists (

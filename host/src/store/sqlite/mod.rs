@@ -218,10 +218,14 @@ impl Store for Sqlite {
 
     async fn commit(&self, transaction: Transaction) -> Result<Committed> {
         let (node, tenant, done) = (self.node.clone(), transaction.who.tenant.clone(), transaction.delivery);
-        let commit = self
-            .writer
-            .write_for(&tenant, move |db| async move { transactions::commit(db, &node, transaction).await }.boxed());
-        let committed = commit.await?;
+        // Looks take as long as whoever made them chose; when they take too long, the transaction ends with them.
+        let searches = transaction.searches() && transaction.relies();
+        let commit = async move |db: &mut SqliteConnection| transactions::commit(db, &node, transaction).await;
+        let committed = if searches {
+            self.writer.write_alone(&tenant, move |db| async move { limited(db, commit).await }.boxed()).await?
+        } else {
+            self.writer.write_for(&tenant, move |db| async move { commit(db).await }.boxed()).await?
+        };
         self.hands.give(done.as_slice());
         self.hands.take(committed.deliveries());
         Ok(committed)

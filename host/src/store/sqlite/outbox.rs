@@ -90,7 +90,7 @@ async fn forget_event(db: &mut SqliteConnection, event: i64) -> Result<()> {
 /// Takes deliveries that are due and in nobody's hands, in their order, unless one before them with the same key waits.
 pub async fn claim(db: &mut SqliteConnection, node: &str, now: DateTime<Utc>, limit: u32) -> Result<Vec<Event>> {
     let claim = "
-        update deliveries set owner = ?1, running = null where seq in (
+        update deliveries set owner = ?1, running = null, next_attempt = max(next_attempt, ?2) where seq in (
             select seq from deliveries as due
             where not due.dead and due.owner is null and due.next_attempt <= ?2
                 and not exists (

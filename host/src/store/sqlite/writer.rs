@@ -67,6 +67,7 @@ impl Writer {
         let line = Arc::new(Line::default());
         let (waiting, log) = (line.clone(), file::beside(path, "-wal"));
         let task = tokio::spawn(async move {
+            let _ends = Ends(waiting.clone());
             work(connection, &waiting, log, max_time).await;
             drop(lock);
         });
@@ -178,6 +179,22 @@ impl Line {
     }
 }
 
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.line.close();
+    }
+}
+
+/// Held by the task: whoever still waits is told, however it ends.
+struct Ends(Arc<Line>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let waiting = std::mem::replace(&mut *self.0.lock(), Changes { closed: true, ..Changes::default() });
+        drop(waiting);
+    }
+}
+
 /// How a change is made.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Manner {
@@ -226,7 +243,14 @@ where
     async fn run(&mut self, connection: &mut SqliteConnection) -> Result<()> {
         let Some(run) = self.run.take() else { return Ok(()) };
         // A mistake in one change must not end the task, and with it all writing. What the change has done is undone.
-        let result = AssertUnwindSafe(run(connection)).catch_unwind().await.unwrap_or_else(|_| Err(panicked()));
+        let result = match AssertUnwindSafe(run(&mut *connection)).catch_unwind().await {
+            Ok(result) => result,
+            Err(_) => {
+                // It may have been limited in time, which would hold for all that follows.
+                connection.lock_handle().await?.remove_progress_handler();
+                Err(panicked())
+            }
+        };
         match self.result.insert(result) {
             Ok(_) if self.manner == Manner::Undone => Err(StoreError::Conflict),
             Ok(_) => Ok(()),
@@ -294,8 +318,9 @@ async fn transaction(
                 execute(connection, between).await?;
                 between = "release change; savepoint change";
                 if let Err(error) = change.run(connection).await {
-                    // SQLite gives up the whole transaction when the disk is full: then there is nothing to go back to.
-                    execute(connection, "rollback to change").await.map_err(|_| error)?;
+                    // SQLite gives up the whole transaction when the disk is full, or when a change took too long: then there is
+                    // nothing to go back to.
+                    execute(connection, "rollback to change").await.map_err(|_| ended(error))?;
                 }
                 line.charge(&tenant, started.elapsed());
             }
@@ -313,6 +338,14 @@ async fn transaction(
         let _ = execute(connection, "rollback").await;
     }
     committed
+}
+
+/// What others are told when one change has ended the transaction of all: they only have to come again.
+fn ended(error: StoreError) -> StoreError {
+    if error.is_of_the_platform() {
+        return error;
+    }
+    StoreError::Unavailable(sqlx::Error::Protocol(format!("a change of somebody else ended the transaction: {error}")))
 }
 
 /// SQLite begins the write-ahead log anew when no reader needs it, which may never be under load: then it would grow for ever.
