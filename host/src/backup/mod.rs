@@ -1,6 +1,6 @@
 //! Copies everything that a server keeps into a file, while it runs, and brings it back into an empty database of either kind.
 //!
-//! What is copied stands in [`tables`], how the file looks in [`format`](self::format); each kind of database has a file that reads
+//! What is copied stands in [`tables`], how the file looks in [`mod@format`]; each kind of database has a file that reads
 //! its tables as they are at one moment, and one that fills new ones. Secrets stay encrypted: the key is kept apart.
 
 use std::{
