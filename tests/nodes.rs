@@ -12,7 +12,7 @@ use tokio::sync::OnceCell;
 
 use crate::harness::{
     Connection, Nodes, Tenant, Transport, User, eventually, fresh, nodes::stored, on_every_transport,
-    postgres::Cluster, text,
+    postgres::Cluster, text, thimble,
 };
 
 /// Two nodes that tests share which stop neither; each test has an app of its own.
@@ -67,6 +67,23 @@ async fn a_session_and_a_root_token_are_the_same_on_every_node() {
     assert_eq!(there.get(&format!("/db/tasks/{id}")).await.ok()["title"], "swept");
     assert_eq!(two.root.get("/db/tasks").await.ok()["total"], 1);
     assert_eq!(two.root.get(&format!("/sudogettoken/{}", ann.account)).await.status, 200);
+}
+
+#[tokio::test]
+async fn of_nodes_that_start_at_once_one_makes_the_first_app() {
+    let cluster = Cluster::shared().await;
+    let url = cluster.url(&cluster.database().await);
+    let key = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
+
+    let starting = (0..3).map(|_| {
+        let command = thimble(["serve"]).with(&["--database", &url]).variable("THIMBLE_MASTER_KEY", &key);
+        command.serve()
+    });
+    let servers = join_all(starting).await;
+
+    let shown = |what: &str| servers.iter().filter(|server| server.output().contains(what)).count();
+    eventually("the keys are shown", async || (shown("Root token") + shown("Operator token") >= 2).then_some(())).await;
+    assert_eq!((shown("Root token"), shown("Operator token")), (1, 1));
 }
 
 #[tokio::test]

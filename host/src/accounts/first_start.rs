@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 
-use super::Accounts;
+use super::{AccountError, Accounts, sign_up::new_public_key};
 use crate::{
     credentials::{random_secret, root_token::DEV_ALIAS, secret_hash},
     store::{Store, StoreError},
@@ -18,6 +18,9 @@ pub const DEV_PASSWORD: &str = "devpw1234";
 
 /// Address of the first root user outside of development mode.
 const FIRST_EMAIL: &str = "admin@localhost";
+
+/// Setting with the public key of the first tenant.
+const FIRST_APP_SETTING: &str = "first_app";
 
 /// Setting with the hash of the operator token.
 const OPERATOR_SETTING: &str = "operator_token_hash";
@@ -73,7 +76,13 @@ impl Accounts {
         if tenants.iter().any(|tenant| tenant.id != DEV_TENANT) {
             return Ok(None);
         }
-        let keys = self.create_tenant(FIRST_EMAIL).await.context("the first app could not be made")?;
+        // Nodes that start at the same time agree on its public key, so that one of them makes it and shows the keys.
+        let public_key = self.0.store.add_setting(FIRST_APP_SETTING, &new_public_key()).await?;
+        let keys = match self.add_tenant(public_key, FIRST_EMAIL.into(), self.new_password()).await {
+            Ok(keys) => keys,
+            Err(AccountError::TenantEmailTaken | AccountError::Store(StoreError::TenantTaken)) => return Ok(None),
+            Err(error) => return Err(error).context("the first app could not be made"),
+        };
         Ok(Some(FirstKeys {
             public_key: keys.public_key,
             root_token: keys.root_token,

@@ -40,6 +40,11 @@ pub struct TenantKeys {
     pub email: String,
 }
 
+/// A public key that no tenant has.
+pub(super) fn new_public_key() -> String {
+    random_letters(KEY_LETTERS)
+}
+
 impl Accounts {
     /// Whether a caller with this operator token, or without one, may create a tenant. Where everybody may, not too often.
     pub async fn may_sign_up(&self, operator_token: Option<&str>, caller: Option<IpAddr>) -> Result<(), AccountError> {
@@ -61,9 +66,12 @@ impl Accounts {
     /// Creates a tenant with a root user.
     pub async fn create_tenant(&self, email: &str) -> Result<TenantKeys, AccountError> {
         let email = normal_email(email).ok_or(AccountError::InvalidEmail)?;
+        self.add_tenant(new_public_key(), email, self.new_password()).await
+    }
+
+    pub(super) fn new_password(&self) -> String {
         let AccountsConfig { password_min, password_max, .. } = self.0.config;
-        let password = random_secret(PASSWORD_CHARACTERS.min(password_max).max(password_min));
-        self.add_tenant(random_letters(KEY_LETTERS), email, password).await
+        random_secret(PASSWORD_CHARACTERS.min(password_max).max(password_min))
     }
 
     pub(super) async fn add_tenant(
