@@ -61,7 +61,7 @@ const SLOWER: Duration = Duration::from_millis(20);
 const SLOWEST: Duration = Duration::from_millis(100);
 /// How long `/healthz` may take.
 const HEALTH: Duration = Duration::from_millis(50);
-/// Memory that may stay afterwards: caches, and what the allocator keeps.
+/// Memory that may stay afterwards besides warm slots: caches, and what the allocator keeps.
 const LEFT: u64 = 128 << 20;
 /// How long it may take until everything is as before.
 const CALM: Duration = Duration::from_secs(30);
